@@ -1,0 +1,86 @@
+"""Everything that a recipe can name. One line each; the module is imported when it is asked for.
+
+This is the only place with module names in strings, so that ``palate --help`` and ``palate catalog`` load no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+from palate.schema import nearest
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """``target`` is ``"module:Class"`` below ``palate``; ``paper`` the source of the method ("" where there is none)."""
+
+    name: str
+    kind: str
+    target: str
+    summary: str
+    paper: str = ""
+
+    def load(self) -> Any:
+        module, _, attribute = self.target.partition(":")
+        return getattr(importlib.import_module(f"palate.{module}"), attribute)
+
+
+ENTRIES: tuple[Entry, ...] = (
+    # recall
+    Entry("Popular", "recall", "recall.popular.popular:Popular", "most taken items, recent ones weighing more"),
+    Entry("Fresh", "recall", "recall.popular.fresh:Fresh", "newest items first"),
+    Entry("Tag", "recall", "recall.content.tag:Tag", "popular items of the tags a user takes most"),
+    Entry("UserCF", "recall", "recall.neighbor.usercf:UserCF", "what the most similar users took", "Breese, Heckerman, Kadie, UAI 1998"),
+    Entry("ItemCF", "recall", "recall.neighbor.itemcf:ItemCF", "items similar to the history's items", "Sarwar et al., WWW 2001"),
+    Entry("Swing", "recall", "recall.neighbor.swing:Swing", "item similarity from pairs of users who share few items", "Yang et al., arXiv 2010.05525, 2020"),
+    Entry("IALS", "recall", "recall.factor.ials:IALS", "implicit-feedback matrix factorization by alternating least squares", "Hu, Koren, Volinsky, ICDM 2008"),
+    Entry("Content", "recall", "recall.content.content:Content", "items whose attributes resemble the liked ones'", "Pazzani, Billsus, The Adaptive Web, 2007"),
+    Entry("DSSM", "recall", "recall.two_tower.dssm:DSSM", "a user tower and an item tower joined by their inner product", "Huang et al., CIKM 2013; Yi et al., RecSys 2019"),
+    # rank
+    Entry("DeepFM", "rank", "rank.interaction.deepfm:DeepFM", "a factorization machine and an MLP over the same embeddings", "Guo et al., IJCAI 2017"),
+    Entry("MLP", "rank", "rank.interaction.mlp:MLP", "a plain tower over the embeddings of all features", "Covington, Adams, Sargin, RecSys 2016"),
+    # re-rank
+    Entry("MMR", "rerank", "rerank.mmr:MMR", "relevance against similarity to what stands above", "Carbonell, Goldstein, SIGIR 1998"),
+    Entry("Spread", "rerank", "rerank.rules:Spread", "no more than so many of one category in a row or window"),
+    Entry("Cap", "rerank", "rerank.rules:Cap", "at most so many items with the same value of an attribute"),
+    Entry("Pin", "rerank", "rerank.rules:Pin", "these items at these places"),
+    Entry("Block", "rerank", "rerank.rules:Block", "these items never"),
+    Entry("Explore", "rerank", "rerank.explore:Explore", "a share of the tail drawn by Plackett-Luce, propensities logged", "Plackett, 1975; Luce, 1959"),
+    # indexes
+    Entry("Exact", "index", "index.exact:Exact", "every vector compared: the yardstick"),
+    Entry("HNSW", "index", "index.hnsw:HNSW", "a navigable small-world graph", "Malkov, Yashunin, TPAMI 2020"),
+    Entry("IVF", "index", "index.ivf:IVF", "inverted lists around centroids", "Jegou, Douze, Schmid, TPAMI 2011"),
+    # features
+    Entry("Category", "feature", "features.transforms:Category", "a value as an id of a fitted vocabulary, with an id for unknown values"),
+    Entry("Tags", "feature", "features.transforms:Tags", "several values as a padded list of vocabulary ids"),
+    Entry("Number", "feature", "features.transforms:Number", "a number: as it is, log1p, standardised or min-max"),
+    Entry("Vector", "feature", "features.transforms:Vector", "a precomputed vector of an item or user"),
+    Entry("History", "feature", "features.history:History", "the last items (or an attribute of them) a user took"),
+    Entry("Count", "feature", "features.counters:Count", "how many events an item or user had in a window before now"),
+    Entry("Rate", "feature", "features.counters:Rate", "share of one signal among another in a window, smoothed by a prior"),
+    Entry("RouteScore", "feature", "features.counters:RouteScore", "a recall route's score of the candidate"),
+    Entry("RouteRank", "feature", "features.counters:RouteRank", "a recall route's rank of the candidate"),
+    # splits
+    Entry("global_time", "split", "tables.splits:global_time", "everything after one moment is held out"),
+    Entry("leave_last_out", "split", "tables.splits:leave_last_out", "each user's last events are held out"),
+    Entry("ratio", "split", "tables.splits:ratio", "a share of each user's events is held out"),
+    # data
+    Entry("movielens-100k", "data", "tables.sources.movielens:movielens_100k", "100,000 ratings of 1,682 films by 943 users, with times", "Harper, Konstan, ACM TiiS 2015"),
+    Entry("synthetic", "data", "tables.sources.synthetic:synthetic", "a world of any size whose preferences are known"),
+)
+
+
+def find(name: str, kind: str | None = None) -> Entry:
+    """The entry of that exact name (and kind); LookupError names the nearest right one."""
+    known = [entry for entry in ENTRIES if kind is None or entry.kind == kind]
+    for entry in known:
+        if entry.name == name:
+            return entry
+    raise LookupError(f"the catalog has no {kind or 'entry'} {name!r}{nearest(name, [entry.name for entry in known])}")
+
+
+def load(name: str, kind: str | None = None) -> Any:
+    """The class or function behind a name."""
+    return find(name, kind).load()

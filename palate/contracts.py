@@ -1,0 +1,125 @@
+"""What each kind of part promises. Models do not know the trainer and the trainer does not know the models: both know this file.
+
+Two thin bases hold code (``Ranker``, ``Embedder``); the rest are protocols. A model states its needs in its constructor: a typed
+argument (``schema: Schema``, ``catalogue: Catalogue``) is filled in by ``build``, everything else is a hyper-parameter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from palate.batch import Batch
+from palate.candidates import Candidates, Ints, Request
+from palate.datasets.interactions import Interactions
+from palate.datasets.pairs import Pairs
+from palate.datasets.pointwise import Pointwise
+from palate.layers.losses import binary_cross_entropy
+from palate.schema import Schema
+
+
+class Model(nn.Module):
+    """A thing with weights and one loss. ``examples`` is the shape of the data set it learns from."""
+
+    examples: ClassVar[type]
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Scalar to be minimised; mean over the batch."""
+        raise TypeError(f"{type(self).__name__} must define loss(batch)")
+
+
+class Ranker(Model):
+    """Scores (user, item) rows on every task of the schema. You write ``forward(batch) -> logits [B, T]``."""
+
+    examples = Pointwise
+
+    def __init__(self, schema: Schema) -> None:
+        super().__init__()
+        if not schema.labels:
+            raise ValueError(f"{type(self).__name__} needs at least one label: name the tasks in the recipe")
+        self.tasks: tuple[str, ...] = tuple(label.name for label in schema.labels)
+        self._weights = tuple(label.weight for label in schema.labels)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Weighted sum over tasks of the mean binary cross-entropy of the rows that have this task's label."""
+        logits = self(batch)  # [B, T]
+        total = logits.new_zeros(())
+        for t, task in enumerate(self.tasks):
+            total = total + self._weights[t] * binary_cross_entropy(logits[:, t], batch[f"label:{task}"])
+        return total
+
+    def predict(self, batch: Batch) -> Tensor:
+        """Probabilities ``[B, T]``."""
+        return torch.sigmoid(self(batch))
+
+
+@runtime_checkable
+class Halved(Protocol):
+    """Optional, for a Ranker whose first layer is a sum over owners: each half is computed once and the halves are added.
+
+    ``forward(batch)`` must equal ``combine(half(user) + half(item) + half(rest))``. A half is a dict of tensors ``[N, ...]``; those of
+    one request's user are broadcast over its candidates, those of the items are cached by catalogue row.
+    """
+
+    def half(self, batch: Batch, *owners: str) -> dict[str, Tensor]: ...
+
+    def combine(self, *halves: Mapping[str, Tensor]) -> Tensor: ...  # logits [N, T]
+
+
+class Embedder(Model):
+    """Users and items as vectors whose inner product is the score. You write ``encode_user`` and ``encode_item``, both ``[N, D]``."""
+
+    examples = Pairs
+    dim: int
+
+    def encode_user(self, batch: Batch) -> Tensor:
+        raise TypeError(f"{type(self).__name__} must define encode_user(batch)")
+
+    def encode_item(self, batch: Batch) -> Tensor:
+        raise TypeError(f"{type(self).__name__} must define encode_item(batch)")
+
+
+@runtime_checkable
+class Retriever(Protocol):
+    """Offers up to k items to each request, best first (ties by catalogue row), never one of ``request.exclude``.
+
+    Answers for a user it never saw from the history or the attributes in the request; ignores history rows it was not fitted on.
+    """
+
+    def retrieve(self, request: Request, k: int) -> Candidates: ...
+
+
+@runtime_checkable
+class Counter(Protocol):
+    """A Retriever fitted without gradients. ``arrays()`` is all of its persistence: ``from_arrays(arrays())`` answers the same."""
+
+    def fit(self, interactions: Interactions) -> Self: ...
+
+    def arrays(self) -> dict[str, np.ndarray[Any, Any]]: ...
+
+    def from_arrays(self, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Self: ...
+
+    def retrieve(self, request: Request, k: int) -> Candidates: ...
+
+
+@runtime_checkable
+class Similar(Protocol):
+    """Optional, for a Retriever that knows which items go with an item."""
+
+    def similar(self, item: int, k: int) -> tuple[Ints, np.ndarray[Any, Any]]: ...  # rows [<=k], scores, best first
+
+
+class Step(Protocol):
+    """Candidates in, candidates out. A scorer rescores and never drops; a selector drops and never rescores."""
+
+    def __call__(self, request: Request, candidates: Candidates) -> Candidates: ...
+
+
+class Explains(Protocol):
+    """Optional: one short reason for each candidate."""
+
+    def explain(self, request: Request, candidates: Candidates) -> Sequence[str]: ...
