@@ -91,7 +91,9 @@ class Schema:
         """The feature that plays ``part``; ``MissingFeature`` says how to give it."""
         name = getattr(self, part)
         if not name:
-            raise MissingFeature(f"this model needs a feature that plays the part {part!r}: add one with part = {part!r} to the recipe's [[features]]")
+            raise MissingFeature(
+                f"this model needs a feature that plays the part {part!r}: add one with part = {part!r} to the recipe's [[features]]"
+            )
         return self[name]
 
     def only(self, *owners: Owner) -> Schema:

@@ -1,0 +1,168 @@
+"""A run on disk: the one door between training and serving.
+
+A run is a folder. Each training publishes one version into it, a folder whose ``manifest.json`` holds the SHA-256 and size of every
+file; ``current`` names the version in force and is replaced in one step, so a reader finds the old version or the new one, never half
+of one. Files are JSON, TOML, Parquet and safetensors; nothing that can run code is ever read. Loading checks names, links, sizes,
+hashes, and that every number is finite.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from safetensors.numpy import load as load_arrays
+from safetensors.numpy import save as dump_arrays
+
+FORMAT = 1  #: raised when a release can no longer read what an older one wrote
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+
+class RunError(ValueError):
+    """A run that is missing, incomplete, altered or of another format; the text names the file and what to do."""
+
+
+def _checked(name: str) -> str:
+    if not _NAME.fullmatch(name) or ".." in name:
+        raise RunError(f"{name!r} is not a file name that a run may hold (letters, digits, dot, dash and underscore)")
+    return name
+
+
+def _durable(path: Path, data: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+class Draft:
+    """A version being written. ``publish`` makes it the run's current one; until then nothing of it is visible."""
+
+    def __init__(self, run: str | Path) -> None:
+        self.run = Path(run)
+        self.run.mkdir(parents=True, exist_ok=True)
+        self.folder = Path(tempfile.mkdtemp(prefix=".draft-", dir=self.run))
+        self._files: dict[str, dict[str, Any]] = {}
+
+    def _write(self, name: str, data: bytes) -> None:
+        _durable(self.folder / _checked(name), data)
+        self._files[name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+
+    def text(self, name: str, text: str) -> None:
+        self._write(name, text.encode("utf-8"))
+
+    def json(self, name: str, value: Any) -> None:
+        self._write(name, json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False).encode("utf-8"))
+
+    def arrays(self, name: str, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        """Arrays as one safetensors file; RunError names one that is not finite."""
+        for key, array in arrays.items():
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise RunError(f"{name}: array {key!r} has values that are not finite; the model has diverged and is not published")
+        self._write(name, dump_arrays({key: np.ascontiguousarray(array) for key, array in arrays.items()}))
+
+    def frame(self, name: str, frame: pl.DataFrame) -> None:
+        path = self.folder / _checked(name)
+        frame.write_parquet(path, compression="zstd")
+        data = path.read_bytes()
+        self._write(name, data)
+
+    def publish(self, keep: int = 2, **facts: Any) -> Run:
+        """Make this the current version and delete all but the newest ``keep``; ``facts`` go into the manifest."""
+        version = (
+            time.strftime("%Y%m%dT%H%M%S", time.gmtime()) + "-" + hashlib.sha256(json.dumps(self._files, sort_keys=True).encode()).hexdigest()[:8]
+        )
+        manifest = {"format": FORMAT, "version": version, "created": int(time.time() * 1000), "files": self._files, **facts}
+        _durable(self.folder / "manifest.json", json.dumps(manifest, indent=1, allow_nan=False).encode("utf-8"))
+        place = self.run / version
+        if place.exists():  # the very same contents within the same second
+            shutil.rmtree(self.folder)
+        else:
+            os.chmod(self.folder, 0o755)
+            os.rename(self.folder, place)
+        _durable(self.run / ".current", version.encode("ascii"))
+        os.replace(self.run / ".current", self.run / "current")
+        for old in sorted(path for path in self.run.iterdir() if path.is_dir() and (path / "manifest.json").exists())[:-keep]:
+            if old != place:
+                shutil.rmtree(old, ignore_errors=True)
+        return Run(self.run)
+
+    def discard(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Run:
+    """The current version of a run, or the one named. Every file is checked against the manifest before it is read."""
+
+    def __init__(self, run: str | Path, version: str | None = None) -> None:
+        self.path = Path(run)
+        pointer = self.path / "current"
+        if version is None:
+            if not pointer.is_file():
+                raise RunError(f"{run}: no run here; make one with: palate train RECIPE --out {run}")
+            version = pointer.read_text(encoding="ascii").strip()
+        self.version = _checked(version)
+        self.folder = self.path / self.version
+        try:
+            self.manifest = json.loads((self.folder / "manifest.json").read_bytes())
+        except (OSError, ValueError) as error:
+            raise RunError(f"{self.folder / 'manifest.json'}: cannot be read ({error}); train again") from error
+        if not isinstance(self.manifest, dict) or self.manifest.get("format") != FORMAT:
+            raise RunError(f"{self.folder}: written in another format; this release reads format {FORMAT}. Train again")
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.manifest["files"]
+
+    def read(self, name: str) -> bytes:
+        """The bytes of one file; RunError where it is missing, a link, or not what was published."""
+        entry = self.manifest["files"].get(_checked(name))
+        if entry is None:
+            raise RunError(f"{self.folder}: this version has no file {name!r}")
+        path = self.folder / name
+        try:
+            facts = path.lstat()
+            if path.is_symlink() or facts.st_nlink != 1:
+                raise RunError(f"{path}: is a link; a run holds plain files only")
+            data = path.read_bytes()
+        except OSError as error:
+            raise RunError(f"{path}: cannot be read ({error.strerror})") from error
+        if len(data) != entry["bytes"] or hashlib.sha256(data).hexdigest() != entry["sha256"]:
+            raise RunError(f"{path}: differs from what was published (its SHA-256 does not match the manifest); restore it or train again")
+        return data
+
+    def text(self, name: str) -> str:
+        return self.read(name).decode("utf-8")
+
+    def json(self, name: str) -> Any:
+        return json.loads(self.read(name))
+
+    def arrays(self, name: str) -> dict[str, np.ndarray[Any, Any]]:
+        try:
+            arrays = load_arrays(self.read(name))
+        except RunError:
+            raise
+        except Exception as error:  # safetensors raises its own kind, which differs by version
+            raise RunError(f"{self.folder / name}: not a safetensors file ({error})") from error
+        for key, array in arrays.items():
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise RunError(f"{self.folder / name}: array {key!r} has values that are not finite")
+        return arrays
+
+    def frame(self, name: str) -> pl.DataFrame:
+        return pl.read_parquet(self.read(name))
+
+    def check(self) -> list[str]:
+        """Read every file; the names of those checked."""
+        for name in self.manifest["files"]:
+            self.read(name)
+        return list(self.manifest["files"])

@@ -1,0 +1,116 @@
+import json
+import os
+
+import numpy as np
+import polars as pl
+import pytest
+
+from palate.store import Draft, Run, RunError
+
+
+def publish(path, value=1.0):
+    draft = Draft(path)
+    draft.arrays("weights.safetensors", {"w": np.full((3, 2), value, np.float32), "rows": np.arange(4)})
+    draft.json("facts.json", {"a": [1, 2], "text": "ü"})
+    draft.text("recipe.toml", 'name = "x"\n')
+    draft.frame("items.parquet", pl.DataFrame({"id": ["a", "b"], "genres": [["x"], []]}))
+    return draft.publish(cut=5)
+
+
+def test_what_is_published_is_what_is_read(tmp_path):
+    run = publish(tmp_path / "run")
+    assert run.manifest["cut"] == 5
+    assert run.arrays("weights.safetensors")["w"].tolist() == [[1, 1]] * 3
+    assert run.json("facts.json") == {"a": [1, 2], "text": "ü"}
+    assert run.frame("items.parquet")["genres"].to_list() == [["x"], []]
+    assert sorted(run.check()) == ["facts.json", "items.parquet", "recipe.toml", "weights.safetensors"]
+
+
+def test_a_draft_is_invisible_until_published_and_the_former_version_stays(tmp_path):
+    first = publish(tmp_path / "run", 1.0)
+    draft = Draft(tmp_path / "run")
+    draft.text("recipe.toml", "half")
+    assert Run(tmp_path / "run").version == first.version
+    draft.discard()
+    second = publish(tmp_path / "run", 2.0)
+    third = publish(tmp_path / "run", 3.0)
+    assert Run(tmp_path / "run").version == third.version
+    assert Run(tmp_path / "run", second.version).arrays("weights.safetensors")["w"][0, 0] == 2
+    assert len([p for p in (tmp_path / "run").iterdir() if p.is_dir()]) <= 3
+
+
+def test_every_flipped_byte_of_every_file_is_noticed(tmp_path):
+    run = publish(tmp_path / "run")
+    rng = np.random.default_rng(0)
+    for name in run.manifest["files"]:
+        path = run.folder / name
+        good = path.read_bytes()
+        for place in rng.integers(0, len(good), 20):
+            bad = bytearray(good)
+            bad[place] ^= 1 << int(rng.integers(8))
+            path.write_bytes(bytes(bad))
+            with pytest.raises(RunError, match="differs from what was published"):
+                run.read(name)
+        path.write_bytes(good[:-1])
+        with pytest.raises(RunError, match="differs"):
+            run.read(name)
+        path.write_bytes(good)
+        run.read(name)
+
+
+def test_missing_files_links_and_swapped_files_are_refused(tmp_path):
+    run = publish(tmp_path / "run")
+    outside = tmp_path / "outside"
+    target = run.folder / "facts.json"
+    outside.write_bytes(target.read_bytes())
+    target.unlink()
+    with pytest.raises(RunError, match=r"facts\.json: cannot be read"):
+        run.json("facts.json")
+    target.symlink_to(outside)
+    with pytest.raises(RunError, match="link"):
+        run.json("facts.json")
+    target.unlink()
+    os.link(outside, target)
+    with pytest.raises(RunError, match="link"):
+        run.json("facts.json")
+    target.unlink()
+    target.write_bytes((run.folder / "recipe.toml").read_bytes())
+    with pytest.raises(RunError, match="differs"):
+        run.json("facts.json")
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "a\x00b", "a" * 101, "..", "%2e%2e", "C:\\x", "a/../b", "/etc/passwd"])
+def test_names_that_lead_out_of_the_run_are_refused(tmp_path, name):
+    run = publish(tmp_path / "run")
+    with pytest.raises(RunError):
+        run.read(name)
+    with pytest.raises(RunError):
+        Draft(tmp_path / "other").text(name, "x")
+    with pytest.raises(RunError):
+        Run(tmp_path / "run", name) if name else run.read(name)
+
+
+def test_numbers_that_are_not_finite_are_neither_published_nor_loaded(tmp_path):
+    draft = Draft(tmp_path / "run")
+    with pytest.raises(RunError, match="'w'.*not finite"):
+        draft.arrays("weights.safetensors", {"w": np.array([1, np.nan], np.float32)})
+
+
+def test_a_pickle_in_the_place_of_weights_is_refused_and_never_run(tmp_path):
+    run = publish(tmp_path / "run")
+    canary = tmp_path / "canary"
+    evil = b"cposix\nsystem\n(S'touch " + str(canary).encode() + b"'\ntR."
+    (run.folder / "weights.safetensors").write_bytes(evil)
+    manifest = json.loads((run.folder / "manifest.json").read_text())
+    import hashlib
+
+    manifest["files"]["weights.safetensors"] = {"sha256": hashlib.sha256(evil).hexdigest(), "bytes": len(evil)}
+    (run.folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(RunError, match="not a safetensors file"):
+        Run(tmp_path / "run").arrays("weights.safetensors")
+    assert not canary.exists()
+
+
+def test_no_run_says_how_to_make_one(tmp_path):
+    with pytest.raises(RunError, match="palate train"):
+        Run(tmp_path / "none")
