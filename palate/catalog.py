@@ -27,6 +27,7 @@ class Entry:
         return getattr(importlib.import_module(f"palate.{module}"), attribute)
 
 
+# fmt: off  (one line each)
 ENTRIES: tuple[Entry, ...] = (
     # recall
     Entry("Popular", "recall", "recall.popular.popular:Popular", "most taken items, recent ones weighing more"),
@@ -34,12 +35,38 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("Tag", "recall", "recall.content.tag:Tag", "popular items of the tags a user takes most"),
     Entry("UserCF", "recall", "recall.neighbor.usercf:UserCF", "what the most similar users took", "Breese, Heckerman, Kadie, UAI 1998"),
     Entry("ItemCF", "recall", "recall.neighbor.itemcf:ItemCF", "items similar to the history's items", "Sarwar et al., WWW 2001"),
-    Entry("Swing", "recall", "recall.neighbor.swing:Swing", "item similarity from pairs of users who share few items", "Yang et al., arXiv 2010.05525, 2020"),
-    Entry("IALS", "recall", "recall.factor.ials:IALS", "implicit-feedback matrix factorization by alternating least squares", "Hu, Koren, Volinsky, ICDM 2008"),
-    Entry("Content", "recall", "recall.content.content:Content", "items whose attributes resemble the liked ones'", "Pazzani, Billsus, The Adaptive Web, 2007"),
-    Entry("DSSM", "recall", "recall.two_tower.dssm:DSSM", "a user tower and an item tower joined by their inner product", "Huang et al., CIKM 2013; Yi et al., RecSys 2019"),
+    Entry(
+        "Swing",
+        "recall",
+        "recall.neighbor.swing:Swing",
+        "item similarity from pairs of users who share few items",
+        "Yang et al., arXiv 2010.05525, 2020",
+    ),
+    Entry(
+        "IALS",
+        "recall",
+        "recall.factor.ials:IALS",
+        "implicit-feedback matrix factorization by alternating least squares",
+        "Hu, Koren, Volinsky, ICDM 2008",
+    ),
+    Entry(
+        "Content",
+        "recall",
+        "recall.content.content:Content",
+        "items whose attributes resemble the liked ones'",
+        "Pazzani, Billsus, The Adaptive Web, 2007",
+    ),
+    Entry(
+        "DSSM",
+        "recall",
+        "recall.two_tower.dssm:DSSM",
+        "a user tower and an item tower joined by their inner product",
+        "Huang et al., CIKM 2013; Yi et al., RecSys 2019",
+    ),
     # rank
-    Entry("DeepFM", "rank", "rank.interaction.deepfm:DeepFM", "a factorization machine and an MLP over the same embeddings", "Guo et al., IJCAI 2017"),
+    Entry(
+        "DeepFM", "rank", "rank.interaction.deepfm:DeepFM", "a factorization machine and an MLP over the same embeddings", "Guo et al., IJCAI 2017"
+    ),
     Entry("MLP", "rank", "rank.interaction.mlp:MLP", "a plain tower over the embeddings of all features", "Covington, Adams, Sargin, RecSys 2016"),
     # re-rank
     Entry("MMR", "rerank", "rerank.mmr:MMR", "relevance against similarity to what stands above", "Carbonell, Goldstein, SIGIR 1998"),
@@ -47,7 +74,9 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("Cap", "rerank", "rerank.rules:Cap", "at most so many items with the same value of an attribute"),
     Entry("Pin", "rerank", "rerank.rules:Pin", "these items at these places"),
     Entry("Block", "rerank", "rerank.rules:Block", "these items never"),
-    Entry("Explore", "rerank", "rerank.explore:Explore", "a share of the tail drawn by Plackett-Luce, propensities logged", "Plackett, 1975; Luce, 1959"),
+    Entry(
+        "Explore", "rerank", "rerank.explore:Explore", "a share of the tail drawn by Plackett-Luce, propensities logged", "Plackett, 1975; Luce, 1959"
+    ),
     # indexes
     Entry("Exact", "index", "index.exact:Exact", "every vector compared: the yardstick"),
     Entry("HNSW", "index", "index.hnsw:HNSW", "a navigable small-world graph", "Malkov, Yashunin, TPAMI 2020"),
@@ -67,9 +96,16 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("leave_last_out", "split", "tables.splits:leave_last_out", "each user's last events are held out"),
     Entry("ratio", "split", "tables.splits:ratio", "a share of each user's events is held out"),
     # data
-    Entry("movielens-100k", "data", "tables.sources.movielens:movielens_100k", "100,000 ratings of 1,682 films by 943 users, with times", "Harper, Konstan, ACM TiiS 2015"),
+    Entry(
+        "movielens-100k",
+        "data",
+        "tables.sources.movielens:movielens_100k",
+        "100,000 ratings of 1,682 films by 943 users, with times",
+        "Harper, Konstan, ACM TiiS 2015",
+    ),
     Entry("synthetic", "data", "tables.sources.synthetic:synthetic", "a world of any size whose preferences are known"),
 )
+# fmt: on
 
 
 def find(name: str, kind: str | None = None) -> Entry:
