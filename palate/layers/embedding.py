@@ -1,0 +1,153 @@
+"""Embeddings of every kind of feature, in one stacked table with sparse gradients. The only file that knows how tables are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from palate.batch import Batch
+from palate.schema import UNKNOWN, Feature, Owner
+
+
+class Table(nn.Module):
+    """Rows of floats ``[rows, dim]`` whose gradient is sparse: a step touches the rows it read and no others."""
+
+    def __init__(self, rows: int, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(rows, dim))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return F.embedding(ids, self.weight, sparse=True)
+
+    def mean(self, ids: Tensor, padding: int) -> Tensor:
+        """Mean over the last axis of ``ids [N, L]`` without the ids equal to ``padding``; zeros where nothing is left."""
+        return F.embedding_bag(ids, self.weight, mode="mean", padding_idx=padding, sparse=True)
+
+
+def tables(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters of ``model`` that have sparse gradients, in the model's order."""
+    return [module.weight for module in model.modules() if isinstance(module, Table)]
+
+
+class Embedding(nn.Module):
+    """Fields ``[N, F, D]`` of a batch: one vector for each feature.
+
+    A category is a row of the table; a sequence is the mean of its items' rows (padding left out, nothing = zeros); a number is its value times a
+    vector learned for the field (a value that is missing or not finite gives zeros); a vector goes through a linear map. A feature
+    that ``shares`` another's table has its rows. Fields come in the order of ``names``: categories, sequences, numbers, vectors.
+    """
+
+    def __init__(self, features: Sequence[Feature], dim: int, deviation: float = 0.01) -> None:
+        super().__init__()
+        if not features:
+            raise ValueError("an embedding needs at least one feature")
+        if dim < 1:
+            raise ValueError(f"dim must be 1 or more, not {dim}")
+        order = {"category": 0, "sequence": 1, "number": 2, "vector": 3}
+        self.features = tuple(sorted(features, key=lambda feature: order[feature.kind]))
+        self.names = tuple(feature.name for feature in self.features)
+        self.dim = dim
+        self._start: dict[str, int] = {}
+        self._rows: dict[str, int] = {}
+        total = 0
+        for feature in self.features:
+            if feature.kind in ("category", "sequence"):
+                if feature.vocab_size <= UNKNOWN:
+                    raise ValueError(f"feature {feature.name!r} needs a vocab_size above {UNKNOWN} (0 is padding, 1 unknown)")
+                owner = feature.shares if any(f.name == feature.shares for f in self.features) else feature.name
+                if owner not in self._start:
+                    size = max(f.vocab_size for f in self.features if owner in (f.name, f.shares))
+                    self._start[owner], self._rows[owner] = total, size
+                    total += size
+                self._start[feature.name], self._rows[feature.name] = self._start[owner], self._rows[owner]
+        self.table = Table(total, dim) if total else None
+        numbers = sum(feature.kind == "number" for feature in self.features)
+        self.numbers = nn.Parameter(torch.empty(numbers, dim)) if numbers else None
+        self.vectors = nn.ModuleDict({f"{i}": nn.Linear(f.dim, dim, bias=False) for i, f in enumerate(self.features) if f.kind == "vector"})
+        self._number_at = {f.name: i for i, f in enumerate(f for f in self.features if f.kind == "number")}
+        self._plans: dict[tuple[Owner, ...], Plan] = {}
+        self.reset(deviation)
+
+    def reset(self, deviation: float) -> None:
+        """Draw the weights anew: normal with this deviation; unknown and padding rows start at zero."""
+        with torch.no_grad():
+            if self.table is not None:
+                self.table.weight.normal_(0, deviation)
+                for start in set(self._start.values()):
+                    self.table.weight[start : start + UNKNOWN + 1] = 0
+            if self.numbers is not None:
+                self.numbers.normal_(0, deviation)
+            for layer in self.vectors.values():
+                layer.weight.normal_(0, deviation)  # type: ignore[operator]
+
+    def plan(self, *owners: Owner) -> Plan:
+        """What the features of these owners need (all features when none is named)."""
+        if owners not in self._plans:
+            self._plans[owners] = Plan(self, owners)
+        return self._plans[owners]
+
+    def forward(self, batch: Batch, *owners: Owner) -> Tensor:
+        """``[N, F, D]`` of the features of ``owners`` (all when none is named). An id outside its vocabulary is a ValueError."""
+        plan = self.plan(*owners)
+        parts: list[Tensor] = []
+        if plan.categories:
+            assert self.table is not None
+            ids = torch.stack([_column(batch, name) for name in plan.categories], 1)  # [N, F]
+            if bool(((ids < 0) | (ids >= plan.sizes)).any()):
+                raise ValueError(_outside(plan, ids))
+            parts.append(self.table(ids + plan.starts))
+        for name in plan.sequences:
+            assert self.table is not None
+            ids = _column(batch, name)
+            if ids.dim() != 2:
+                raise ValueError(f"sequence {name!r} must be [N, length], not {list(ids.shape)}")
+            if ids.numel() and (int(ids.min()) < 0 or int(ids.max()) >= self._rows[name]):
+                raise ValueError(f"feature {name!r} has ids outside 0..{self._rows[name] - 1}")
+            parts.append(self.table.mean(ids + self._start[name], self._start[name])[:, None])
+        if plan.numbers:
+            assert self.numbers is not None and plan.number_rows is not None
+            values = torch.nan_to_num(torch.stack([_column(batch, name) for name in plan.numbers], 1).float(), 0.0, 0.0, 0.0)  # [N, F]
+            parts.append(values[:, :, None] * self.numbers[plan.number_rows])
+        for name in plan.vectors:
+            values = torch.nan_to_num(_column(batch, name).float(), 0.0, 0.0, 0.0)
+            parts.append(self.vectors[f"{self.names.index(name)}"](values)[:, None])
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+
+class Plan:
+    """Which features some owners have, by kind, and where they stand among all fields (``places`` int64 ``[F]``)."""
+
+    def __init__(self, embedding: Embedding, owners: tuple[Owner, ...]) -> None:
+        chosen = [f for f in embedding.features if not owners or f.owner in owners]
+        self.names = tuple(f.name for f in chosen)
+        self.places = torch.tensor([embedding.names.index(f.name) for f in chosen], dtype=torch.int64)
+        self.categories = [f.name for f in chosen if f.kind == "category"]
+        self.sequences = [f.name for f in chosen if f.kind == "sequence"]
+        self.numbers = [f.name for f in chosen if f.kind == "number"]
+        self.vectors = [f.name for f in chosen if f.kind == "vector"]
+        self.starts = torch.tensor([embedding._start[name] for name in self.categories], dtype=torch.int64)
+        self.sizes = torch.tensor([embedding._rows[name] for name in self.categories], dtype=torch.int64)
+        rows = [embedding._number_at[name] for name in self.numbers]
+        every = embedding.numbers is not None and rows == list(range(len(embedding.numbers)))
+        self.number_rows = slice(None) if every else torch.tensor(rows, dtype=torch.int64)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def _column(batch: Batch, name: str) -> Tensor:
+    try:
+        return batch[name]
+    except KeyError:
+        raise ValueError(f"the batch has no column {name!r}; it has {', '.join(sorted(batch)) or 'none'}") from None
+
+
+def _outside(plan: Plan, ids: Tensor) -> str:
+    for place, name in enumerate(plan.categories):
+        wrong = ids[:, place][(ids[:, place] < 0) | (ids[:, place] >= plan.sizes[place])]
+        if len(wrong):
+            return f"feature {name!r} has the id {int(wrong[0])}, outside 0..{int(plan.sizes[place]) - 1}"
+    return "an id is outside its vocabulary"
