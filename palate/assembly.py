@@ -1,0 +1,197 @@
+"""A recipe and its trained parts put together: the funnel that answers, and the run that keeps the parts.
+
+``workflow`` makes ``Parts`` by training, ``open_run`` reads them back; both get the funnel from the same function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+
+from palate import catalog
+from palate.build import build
+from palate.contracts import Counter, Model, Retriever, Similar
+from palate.features.pipeline import FeaturePipeline
+from palate.funnel.filters import Available, Exclude
+from palate.funnel.funnel import Funnel, Route
+from palate.funnel.steps import Prerank, Rank, VectorRetriever
+from palate.recipe import Plan, Recipe, RecipeError
+from palate.schema import Schema
+from palate.state.catalogue import Catalogue
+from palate.state.rows import EventRows
+from palate.store import Draft, Run, RunError
+
+
+@dataclass
+class Parts:
+    """Everything trained that a funnel needs. ``powers`` are those of the tasks in the final score."""
+
+    recipe: Recipe
+    items: Catalogue
+    users: Catalogue
+    pipeline: FeaturePipeline | None = None
+    models: dict[str, Any] = field(default_factory=dict)
+    powers: dict[str, float] = field(default_factory=dict)
+
+    def retriever(self, model: str, index: Mapping[str, Any] | None = None) -> Retriever:
+        """The model as a route: as it is, or behind an index where it gives vectors."""
+        trained = self.models[model]
+        if isinstance(trained, Counter):
+            return trained
+        options = dict(index or {"name": "Exact"})
+        near = build(catalog.load(options.pop("name"), "index"), options, where="[[recall]] index")
+        return VectorRetriever(trained, self.pipeline, near, self.items)
+
+    def routes(self) -> list[Route]:
+        return [
+            Route(plan.model, self.retriever(plan.model, plan.index), plan.quota, plan.priority, plan.deadline_ms) for plan in self.recipe.recall
+        ]
+
+    def funnel(self) -> Funnel:
+        """The whole funnel as the recipe lists it. Withdrawn and already taken items are always filtered."""
+        recipe = self.recipe
+        filters = [Available(self.items), Exclude()]
+        filters += [self._step(table, "filter") for table in recipe.filters]
+        prerank = rank = None
+        if recipe.prerank and recipe.prerank.model in self.models:
+            prerank = Prerank(self.models[recipe.prerank.model], self.pipeline, recipe.prerank.keep)
+        if recipe.rank and recipe.rank.model in self.models:
+            rank = Rank(self.models[recipe.rank.model], self.pipeline, self.powers or dict(recipe.rank.powers))
+        rerank = [self._step(table, "rerank") for table in recipe.rerank]
+        fallback = self.models.get(recipe.fallback)
+        return Funnel(self.routes(), filters, prerank, rank, rerank, fallback=fallback)
+
+    def _step(self, table: Mapping[str, Any], kind: str) -> Any:
+        options = dict(table)
+        cls = catalog.load(options.pop("name"), kind)
+        return build(cls, options, self.items, where=f"[[{'filters' if kind == 'filter' else kind}]]")
+
+    def similar(self) -> Similar | None:
+        """The first recall model that knows which items go together."""
+        return next((self.models[plan.model] for plan in self.recipe.recall if isinstance(self.models.get(plan.model), Similar)), None)
+
+
+def schema_for(schema: Schema, plan: Plan) -> Schema:
+    """What a model may read: a two-tower model sees each side by itself, a ranker everything."""
+    return schema.only("user", "item", "context") if plan.entry.kind in ("recall", "prerank") else schema
+
+
+def make(recipe: Recipe, model: str, items: Catalogue, pipeline: FeaturePipeline | None) -> Any:
+    """A fresh model of the recipe; one with weights gets the part of the schema that it may read."""
+    plan = recipe.models[model]
+    provided: list[Any] = [items]
+    cls = plan.entry.load()
+    if isinstance(cls, type) and issubclass(cls, Model):
+        if pipeline is None:
+            raise RecipeError(f"[models.{model}]: {plan.entry.name} reads features; add [[features]] to the recipe")
+        provided.append(schema_for(pipeline.schema, plan))
+        torch.manual_seed(recipe.seed)
+    return recipe.make(model, *provided)
+
+
+def save(parts: Parts, base: EventRows, draft: Draft) -> None:
+    """Write all parts of a run; ``base`` are the events that the service starts from."""
+    draft.text("recipe.toml", parts.recipe.text)
+    draft.frame("items.parquet", parts.items.frame())
+    draft.frame("users.parquet", parts.users.frame())
+    names = ("users", "items", "times", "signals", "values")
+    draft.frame("events.parquet", pl.DataFrame({name: getattr(base, name) for name in names}))
+    if parts.pipeline is not None:
+        draft.json("pipeline.json", parts.pipeline.to_json())
+        draft.arrays("pipeline.safetensors", parts.pipeline.arrays())
+    for name, model in parts.models.items():
+        draft.arrays(f"model-{name}.safetensors", arrays_of(model))
+    draft.json("powers.json", parts.powers)
+
+
+def arrays_of(model: Any) -> dict[str, np.ndarray[Any, Any]]:
+    """All that a trained model is made of, by name."""
+    if isinstance(model, Counter):
+        return dict(model.arrays())
+    return {name: tensor.detach().cpu().numpy() for name, tensor in model.state_dict().items()}
+
+
+def load_weights(model: Any, arrays: Mapping[str, np.ndarray[Any, Any]], where: str) -> Any:
+    """The model with these arrays; RunError where names or shapes are not the model's."""
+    if isinstance(model, Counter):
+        return model.from_arrays(arrays)
+    wanted = model.state_dict()
+    for name, tensor in wanted.items():
+        if name not in arrays:
+            raise RunError(f"{where}: has no array {name!r}")
+        if tuple(arrays[name].shape) != tuple(tensor.shape):
+            raise RunError(f"{where}: array {name!r} has the shape {arrays[name].shape}, the model wants {tuple(tensor.shape)}")
+    for name in arrays:
+        if name not in wanted:
+            raise RunError(f"{where}: has an array {name!r} that the model does not know")
+    model.load_state_dict({name: torch.from_numpy(np.array(arrays[name])) for name in wanted})
+    return model.eval()
+
+
+class OpenRun:
+    """A run read back: recipe, catalogues, events and the parts of the funnel."""
+
+    def __init__(self, path: str | Path, version: str | None = None) -> None:
+        self.run = Run(path, version)
+        self.folder = self.run.path
+        self.recipe = Recipe.parse(self.run.text("recipe.toml"), str(self.run.folder / "recipe.toml"))
+        self.items = Catalogue.of(self.run.frame("items.parquet"), name="items")
+        self.users = Catalogue.of(self.run.frame("users.parquet"), name="users")
+        events = self.run.frame("events.parquet")
+        names = tuple(signal.name for signal in self.recipe.signals)
+        self.base = EventRows(*(events[name].to_numpy() for name in ("users", "items", "times", "signals", "values")), names)
+        self.parts = self._parts()
+
+    def _parts(self) -> Parts:
+        run, recipe = self.run, self.recipe
+        pipeline = None
+        if "pipeline.json" in run:
+            pipeline = FeaturePipeline.from_saved(run.json("pipeline.json"), run.arrays("pipeline.safetensors")).bind(self.users, self.items)
+        models: dict[str, Any] = {}
+        for name in recipe.models:
+            file = f"model-{name}.safetensors"
+            if file in run:
+                models[name] = load_weights(make(recipe, name, self.items, pipeline), run.arrays(file), file)
+        return Parts(recipe, self.items, self.users, pipeline, models, run.json("powers.json"))
+
+    @property
+    def signals(self) -> tuple[Any, ...]:
+        return self.recipe.signals
+
+    @property
+    def windows(self) -> tuple[int, ...]:
+        return self.recipe.state.window_ms
+
+    @property
+    def bucket(self) -> int:
+        return self.recipe.state.bucket_ms
+
+    @property
+    def history_limit(self) -> int:
+        return self.recipe.state.history
+
+    @property
+    def seen(self) -> dict[str, Any]:
+        return self.recipe.state.seen
+
+    @property
+    def versions(self) -> dict[str, str]:
+        return {"run": self.run.version, "recipe": self.recipe.name}
+
+    @property
+    def similar(self) -> Similar | None:
+        return self.parts.similar()
+
+    def funnel(self) -> Funnel:
+        return self.parts.funnel()
+
+
+def open_run(path: str | Path, version: str | None = None) -> OpenRun:
+    """Read the current version of a run (or the one named); RunError says what is missing or altered."""
+    return OpenRun(path, version)
