@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+import polars
 from numpy.typing import NDArray
 
 from palate.candidates import Floats, Ints
+from palate.state.catalogue import Catalogue
+from palate.tables.signals import Signal, bits
+
+if TYPE_CHECKING:
+    from palate.tables.events import Events
+
+CHUNK = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +55,39 @@ class EventRows:
     def showing(self, signal: str) -> EventRows:
         """Only events that show this signal."""
         return self.take((self.signals & self.bit(signal)) != 0)
+
+
+def event_rows(events: Events, users: Catalogue, items: Catalogue, signals: tuple[Signal, ...]) -> EventRows:
+    """Events as catalogue rows, sorted by time; events of the same instant keep the order of the table. Ids not known become -1.
+
+    Reads the columns ``user item time kind value`` of ``events.frame``.
+    """
+    frame = events.frame
+    times = frame["time"].to_numpy().astype(np.int64, copy=False)
+    order = np.argsort(times, kind="stable")
+    values = frame["value"].cast(polars.Float32).fill_null(float("nan")).to_numpy()[order]
+    kinds, codes = _factorised(frame["kind"])
+    codes = codes[order]
+    named = np.array([*kinds, ""], dtype=np.str_)
+    shown = np.empty(len(order), np.uint32)
+    for start in range(0, len(order), CHUNK):  # strings of a few events at a time: all of them at once would be gigabytes
+        part = slice(start, start + CHUNK)
+        shown[part] = bits(signals, named[codes[part]], values[part])
+    names = tuple(signal.name for signal in signals)
+    return EventRows(_rows_of(frame["user"], users)[order], _rows_of(frame["item"], items)[order], times[order], shown, values, names)
+
+
+def _factorised(series: polars.Series) -> tuple[list[str], Ints]:
+    """Distinct values of a column, and each row's place among them."""
+    distinct = series.unique(maintain_order=True).drop_nulls().cast(polars.String).to_list()
+    table = polars.DataFrame({"value": polars.Series(distinct, dtype=polars.String), "code": np.arange(len(distinct), dtype=np.int64)})
+    joined = series.cast(polars.String).to_frame("value").join(table, on="value", how="left", maintain_order="left")
+    return distinct, joined["code"].fill_null(-1).to_numpy()
+
+
+def _rows_of(series: polars.Series, catalogue: Catalogue) -> Ints:
+    distinct, codes = _factorised(series)
+    if not distinct:
+        return np.full(len(series), -1, np.int64)
+    rows: Ints = np.append(catalogue.rows(distinct), -1)[codes]
+    return rows
