@@ -108,13 +108,22 @@ class Embedding(nn.Module):
                 raise ValueError(f"feature {name!r} has ids outside 0..{self._rows[name] - 1}")
             parts.append(self.table.mean(ids + self._start[name], self._start[name])[:, None])
         if plan.numbers:
-            assert self.numbers is not None and plan.number_rows is not None
-            values = torch.nan_to_num(torch.stack([_column(batch, name) for name in plan.numbers], 1).float(), 0.0, 0.0, 0.0)  # [N, F]
-            parts.append(values[:, :, None] * self.numbers[plan.number_rows])
+            values, vectors = self._numbers(batch, plan)
+            parts.append(values[:, :, None] * vectors)
         for name in plan.vectors:
             values = torch.nan_to_num(_column(batch, name).float(), 0.0, 0.0, 0.0)
             parts.append(self.vectors[f"{self.names.index(name)}"](values)[:, None])
         return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+    def only_numbers(self, batch: Batch, *owners: Owner) -> tuple[Tensor, Tensor] | None:
+        """Values ``[N, F]`` and vectors ``[F, D]`` whose products are the fields, where these owners have numbers and nothing else."""
+        plan = self.plan(*owners)
+        return self._numbers(batch, plan) if len(plan.numbers) == len(plan) > 0 else None
+
+    def _numbers(self, batch: Batch, plan: Plan) -> tuple[Tensor, Tensor]:
+        assert self.numbers is not None
+        values = torch.stack([_column(batch, name) for name in plan.numbers], 1).float()  # [N, F]
+        return torch.nan_to_num(values, 0.0, 0.0, 0.0), self.numbers[plan.number_rows]
 
 
 class Plan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +42,8 @@ class Tower(nn.Module):
         if min((*hidden, 1)) < 1:
             raise ValueError(f"hidden sizes must be 1 or more, not {tuple(hidden)}")
         sizes = [inputs, *hidden, outputs]
-        self.layers = nn.ModuleList(nn.Linear(size, following) for size, following in zip(sizes, sizes[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Linear(size, following) for size, following in pairwise(sizes))
+        self.width = sizes[1]  #: of the first layer's result
         self.dropout = Dropout(dropout)
         for layer in self.layers:
             nn.init.xavier_normal_(layer.weight)  # type: ignore[arg-type]

@@ -1,0 +1,20 @@
+"""Inner products of all pairs of fields, usable before any tower. Qu et al., "Product-based Neural Networks", ICDM 2016."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+
+def inner_products(fields: Tensor) -> Tensor:
+    """``[N, F, D] -> [N, F (F - 1) / 2]``: <v_i, v_j> for i < j, row by row of the upper triangle."""
+    products = fields @ fields.transpose(1, 2)  # [N, F, F]
+    return products.flatten(1).index_select(1, _upper(fields.shape[1]))
+
+
+@lru_cache(maxsize=64)
+def _upper(size: int) -> Tensor:
+    rows, columns = torch.triu_indices(size, size, offset=1)
+    return rows * size + columns

@@ -1,0 +1,45 @@
+"""MLP: a plain tower over the embeddings of all features, shared by all tasks.
+
+Covington, Adams, Sargin, "Deep Neural Networks for YouTube Recommendations", RecSys 2016.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from palate.batch import Batch
+from palate.contracts import Ranker
+from palate.layers.embedding import Embedding
+from palate.layers.halves import of_numbers, total
+from palate.layers.towers import Dropout, Tower
+from palate.schema import Owner, Schema
+
+
+class MLP(Ranker):
+    """``dim`` of each field's vector, ``hidden`` layers of the tower; ``dropout`` of the fields' vectors and after each hidden layer."""
+
+    def __init__(self, schema: Schema, dim: int = 16, hidden: tuple[int, ...] = (256, 128), dropout: float = 0.1) -> None:
+        super().__init__(schema)
+        self.embedding = Embedding(schema.features, dim)
+        self.dropout = Dropout(dropout)
+        self.tower = Tower(len(schema.features) * dim, hidden, len(self.tasks), dropout)
+
+    def forward(self, batch: Batch) -> Tensor:
+        return self.combine(self.half(batch))  # [B, T]
+
+    def half(self, batch: Batch, *owners: Owner) -> dict[str, Tensor]:  # type: ignore[override]
+        """The share of ``owners`` (all when none is named) in the first layer: ``first [N, H]``."""
+        places = self.embedding.plan(*owners).places
+        numbers = None if self.training else self.embedding.only_numbers(batch, *owners)
+        if numbers is not None:
+            return of_numbers(*numbers, lambda fields: self._half(fields, places))
+        return self._half(self.embedding(batch, *owners), places)
+
+    def _half(self, fields: Tensor, places: Tensor) -> dict[str, Tensor]:
+        return {"first": self.tower.partial(self.dropout(fields), places, self.embedding.dim)}
+
+    def combine(self, *halves: Mapping[str, Tensor]) -> Tensor:
+        """Logits ``[N, T]`` of the sum of these halves (a half of one row counts for all)."""
+        return self.tower.rest(total(halves)["first"])
