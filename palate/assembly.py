@@ -27,6 +27,8 @@ from palate.state.catalogue import Catalogue
 from palate.state.rows import EventRows
 from palate.store import Draft, Run, RunError
 
+_ROWS = ("users", "items", "times", "signals", "values")
+
 
 @dataclass
 class Parts:
@@ -49,9 +51,7 @@ class Parts:
         return VectorRetriever(trained, self.pipeline, near, self.items)
 
     def routes(self) -> list[Route]:
-        return [
-            Route(plan.model, self.retriever(plan.model, plan.index), plan.quota, plan.priority, plan.deadline_ms) for plan in self.recipe.recall
-        ]
+        return [Route(plan.model, self.retriever(plan.model, plan.index), plan.quota, plan.priority, plan.deadline_ms) for plan in self.recipe.recall]
 
     def funnel(self) -> Funnel:
         """The whole funnel as the recipe lists it. Withdrawn and already taken items are always filtered."""
@@ -100,14 +100,18 @@ def save(parts: Parts, base: EventRows, draft: Draft) -> None:
     draft.text("recipe.toml", parts.recipe.text)
     draft.frame("items.parquet", parts.items.frame())
     draft.frame("users.parquet", parts.users.frame())
-    names = ("users", "items", "times", "signals", "values")
-    draft.frame("events.parquet", pl.DataFrame({name: getattr(base, name) for name in names}))
+    draft.frame("events.parquet", frame_of(base))
     if parts.pipeline is not None:
         draft.json("pipeline.json", parts.pipeline.to_json())
         draft.arrays("pipeline.safetensors", parts.pipeline.arrays())
     for name, model in parts.models.items():
         draft.arrays(f"model-{name}.safetensors", arrays_of(model))
     draft.json("powers.json", parts.powers)
+
+
+def frame_of(rows: EventRows) -> pl.DataFrame:
+    """Events by catalogue row as a table."""
+    return pl.DataFrame({column: getattr(rows, column) for column in _ROWS})
 
 
 def arrays_of(model: Any) -> dict[str, np.ndarray[Any, Any]]:
@@ -143,9 +147,7 @@ class OpenRun:
         self.recipe = Recipe.parse(self.run.text("recipe.toml"), str(self.run.folder / "recipe.toml"))
         self.items = Catalogue.of(self.run.frame("items.parquet"), name="items")
         self.users = Catalogue.of(self.run.frame("users.parquet"), name="users")
-        events = self.run.frame("events.parquet")
-        names = tuple(signal.name for signal in self.recipe.signals)
-        self.base = EventRows(*(events[name].to_numpy() for name in ("users", "items", "times", "signals", "values")), names)
+        self.base = self.rows("events.parquet")
         self.parts = self._parts()
 
     def _parts(self) -> Parts:
@@ -159,6 +161,11 @@ class OpenRun:
             if file in run:
                 models[name] = load_weights(make(recipe, name, self.items, pipeline), run.arrays(file), file)
         return Parts(recipe, self.items, self.users, pipeline, models, run.json("powers.json"))
+
+    def rows(self, name: str) -> EventRows:
+        """Events by catalogue row out of one of the run's files."""
+        frame = self.run.frame(name)
+        return EventRows(*(frame[column].to_numpy() for column in _ROWS), tuple(signal.name for signal in self.recipe.signals))
 
     @property
     def signals(self) -> tuple[Any, ...]:

@@ -80,8 +80,8 @@ class Task:
 class Examples:
     """How the ranker's training set is made: recall is fitted on events before each of ``folds`` moments, which divide the last
     ``share`` of the training events evenly; up to ``moments`` points of each user's events in the fold become requests. ``negatives``
-    offered-but-not-taken candidates are kept for each taken one; ``validation`` is the share of the last fold's requests that chooses
-    when to stop and the powers of the tasks.
+    offered-but-not-taken candidates are kept for each taken one; ``requests`` bounds a fold; ``validation`` is the share of the last
+    fold's users whose requests choose when to stop, and the powers of the tasks.
     """
 
     share: float = 0.5
@@ -89,7 +89,7 @@ class Examples:
     moments: int = 4
     negatives: int = 20
     validation: float = 0.3
-    latest: int = 2_000_000
+    requests: int = 20_000
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,117 @@
+"""Offered: what recall would have offered at moments of the past, and what came of it. The ranker's training and validation sets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from palate.candidates import Candidates, Ints, Request
+from palate.datasets.pointwise import Pointwise
+from palate.features.pipeline import FeaturePipeline
+from palate.state.rows import EventRows
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Which (user, item) pairs show each task's signal at or after a moment."""
+
+    tasks: dict[str, tuple[Ints, Ints, Ints, Ints]]
+    n_items: int
+
+    @classmethod
+    def of(cls, rows: EventRows, tasks: Mapping[str, tuple[str, str]], n_items: int) -> Outcomes:
+        """``tasks``: for each name its signal and the signal it is given ("" for none)."""
+        none = np.empty(0, np.int64)
+        found = {}
+        for name, (signal, given) in tasks.items():
+            found[name] = (*cls._last(rows.showing(signal), n_items), *(cls._last(rows.showing(given), n_items) if given else (none, none)))
+        return cls(found, n_items)
+
+    @staticmethod
+    def _last(rows: EventRows, n_items: int) -> tuple[Ints, Ints]:
+        """Ascending keys of pairs and the time of each pair's last event."""
+        key = rows.users * np.int64(n_items) + rows.items
+        order = np.lexsort((rows.times, key))
+        key, times = key[order], rows.times[order]
+        last = np.r_[key[1:] != key[:-1], True] if len(key) else np.empty(0, bool)
+        return key[last], times[last]
+
+    def labels(self, request: Request, offered: Candidates) -> dict[str, NDArray[np.float32]]:
+        """Each task's label of each candidate: 1, 0, or NaN where the task's condition does not hold."""
+        owner = offered.requests
+        key, now = request.users[owner] * np.int64(self.n_items) + offered.items, request.now[owner]
+
+        def shown(keys: Ints, times: Ints) -> NDArray[np.bool_]:
+            if not len(keys):
+                return np.zeros(len(key), bool)
+            place = np.minimum(np.searchsorted(keys, key), len(keys) - 1)
+            return (keys[place] == key) & (times[place] >= now)
+
+        found = {}
+        for name, (keys, times, given, given_times) in self.tasks.items():
+            label = shown(keys, times).astype(np.float32)
+            if len(given):
+                label[~shown(given, given_times)] = np.nan
+            found[name] = label
+        return found
+
+
+@dataclass(frozen=True)
+class Offered:
+    """Candidates of past requests with labels: user columns ``[R]``, pair columns, labels, owner (request) and item row ``[N]``."""
+
+    pipeline: FeaturePipeline
+    users: dict[str, NDArray[Any]]
+    pairs: dict[str, NDArray[Any]]
+    labels: dict[str, NDArray[np.float32]]
+    owner: Ints
+    items: Ints
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def requests(self) -> int:
+        return len(next(iter(self.users.values())))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Offered]) -> Offered:
+        first = parts[0]
+        shift = np.cumsum([0] + [part.requests for part in parts])
+
+        def glue(name: str) -> dict[str, NDArray[Any]]:
+            return {key: np.concatenate([getattr(part, name)[key] for part in parts]) for key in getattr(first, name)}
+
+        owner = np.concatenate([part.owner + shift[n] for n, part in enumerate(parts)])
+        return cls(first.pipeline, glue("users"), glue("pairs"), glue("labels"), owner, np.concatenate([part.items for part in parts]))
+
+    def pointwise(self, teacher: NDArray[np.float32] | None = None) -> Pointwise:
+        """As a training set; with ``teacher`` its scores are the only label."""
+        labels = self.labels if teacher is None else {"teacher": teacher}
+        return Pointwise(
+            self.pairs,
+            labels,
+            self.owner,
+            user_columns=self.users,
+            user_index=self.owner,
+            item_columns=self.pipeline.item_columns(),
+            item_index=self.items,
+        )
+
+    def ndcg(self, scores: NDArray[np.float32], k: int = 10) -> float:
+        """Mean NDCG@k over requests that took something, by the first task's label."""
+        taken = next(iter(self.labels.values())) > 0
+        order = np.lexsort((self.items, -scores, self.owner))
+        owner = self.owner[order]
+        start = np.searchsorted(owner, np.arange(self.requests))
+        place = np.arange(len(owner)) - start[owner]
+        gain = np.where(taken[order] & (place < k), 1 / np.log2(place + 2.0), 0.0)
+        dcg = np.bincount(owner, weights=gain, minlength=self.requests)
+        count = np.bincount(self.owner, weights=taken, minlength=self.requests).astype(int)
+        ideal = np.r_[0.0, np.cumsum(1 / np.log2(np.arange(k) + 2.0))][np.minimum(count, k)]
+        asked = count > 0
+        return float((dcg[asked] / ideal[asked]).mean()) if asked.any() else 0.0
