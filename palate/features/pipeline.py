@@ -1,0 +1,322 @@
+"""FeaturePipeline: fitted once on training events, saved without pickle, and the same object in bulk offline and for one request online."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Self, get_args
+
+import numpy as np
+
+from palate.candidates import DAY, Candidates, Counts, Ints, Request
+from palate.features import counters, history, transforms
+from palate.features.counters import Counted, Routed, RouteScore
+from palate.features.history import History
+from palate.features.kinds import Column, Part, Static, Timed, Transform, View, Vocal
+from palate.features.sheet import Sheet
+from palate.features.vocabulary import Vocabulary
+from palate.schema import Label, Schema, nearest
+from palate.state.catalogue import Catalogue
+from palate.state.rows import EventRows
+
+FORMAT = 1  #: of ``to_json``
+RESERVED = ("group", "log_q", "item_row", "user_row")  #: columns of a batch that are no features
+
+
+class FeaturePipeline:
+    """``features``: the transforms of a recipe (copied: fitting leaves the given ones as they are); ``labels``: the tasks.
+
+    Raises ValueError for a name used twice, a part played twice, a share that does not exist.
+    """
+
+    def __init__(self, features: Sequence[Transform], labels: Sequence[Label] = ()) -> None:
+        self.features: tuple[Transform, ...] = tuple(copy.copy(feature) for feature in features)
+        self.labels = tuple(labels)
+        self._by_name = self._checked_names()
+        self._parts = self._checked_parts()
+        self._resolve_shares()
+        self._static: dict[str, list[Static]] = {"user": [], "item": [], "context": []}
+        self._timed: dict[str, list[Timed]] = {"user": [], "pair": []}
+        for feature in self.features:
+            if isinstance(feature, Static):
+                self._static[feature.owner].append(feature)
+            elif isinstance(feature, Timed):
+                self._timed[feature.owner].append(feature)
+        self._schema: Schema | None = None
+        self._users: Sheet | None = None
+        self._items: Sheet | None = None
+        self._lookups: Sheet | None = None
+
+    # ---- what it needs and makes
+
+    @property
+    def schema(self) -> Schema:
+        if self._schema is None:
+            raise ValueError("the feature pipeline is not fitted: call fit(users, items, rows) first")
+        return self._schema
+
+    @property
+    def windows(self) -> tuple[int, ...]:
+        """The counters' windows it reads, ms (0: all time), ascending: what the state has to keep."""
+        return tuple(sorted({feature.window * DAY for feature in self.features if isinstance(feature, Counted)}))
+
+    @property
+    def routes(self) -> tuple[str, ...]:
+        """The recall routes whose scores or ranks it reads."""
+        return tuple(dict.fromkeys(feature.route for feature in self.features if isinstance(feature, Routed)))
+
+    # ---- fitting
+
+    def fit(
+        self,
+        users: Catalogue,
+        items: Catalogue,
+        rows: EventRows,
+        counts: Counts | None = None,
+        context: Mapping[str, Sequence[Any]] | None = None,
+    ) -> Self:
+        """Learn vocabularies, scales and shares from the training events ``rows`` and the attributes of the users and items in them.
+
+        ``context``: values of the events' context columns, one a row. ``counts`` is only asked whether it counts what the features need.
+        Binds the catalogues. Raises ValueError for an unknown column, signal or window.
+        """
+        known = (rows.users >= 0) & (rows.items >= 0)
+        given = {name: _checked_length(name, values, len(rows)) for name, values in (context or {}).items()}
+        if not known.all():
+            given = {name: [values[n] for n in np.flatnonzero(known).tolist()] for name, values in given.items()}
+            rows = rows.take(known)
+        training = _Training({"user": users, "item": items}, {"user": rows.users, "item": rows.items}, given)
+        tallies: dict[str, dict[str, int]] = {}
+        for feature in self.features:
+            if isinstance(feature, Timed):
+                feature.fit(rows)
+                if counts is not None and isinstance(feature, Counted):
+                    feature.places(counts)
+            if isinstance(feature, (Static, History)):
+                training.check(feature)
+            if isinstance(feature, Vocal) and not (isinstance(feature, History) and feature.shares):
+                tally = tallies.setdefault(feature.shares or feature.feature_name, {})
+                for value, count in feature.tally(*training.weighted(feature)).items():
+                    tally[value] = tally.get(value, 0) + count
+            elif isinstance(feature, Static):
+                feature.fit(training.weighted(feature)[0])
+        self._share({name: self._vocal(name).build(tally) for name, tally in tallies.items()})
+        return self.bind(users, items)
+
+    def fit_routes(self, candidates: Candidates) -> Self:
+        """Learn the scale of each route's scores (for ``RouteScore`` with ``scale = "fitted"``) from candidates of earlier time."""
+        for feature in self.features:
+            if isinstance(feature, RouteScore) and feature.scale == "fitted":
+                column = candidates.columns.get(f"{feature.route}.score")
+                feature.fit_route(np.empty(0, np.float32) if column is None else np.asarray(column, np.float32))
+        return self
+
+    def bind(self, users: Catalogue, items: Catalogue) -> Self:
+        """Read attributes from these catalogues from now on; their later changes are taken in by themselves."""
+        assert self.schema
+        self._users = Sheet(self._static["user"], users)
+        self._items = Sheet(self._static["item"], items)
+        self._lookups = Sheet([feature.table() for feature in self._timed["user"] if isinstance(feature, History)], items)
+        return self
+
+    # ---- encoding
+
+    def encode_users(self, request: Request) -> dict[str, Column]:
+        """Columns of the users and of the context, ``[B, ...]``."""
+        users, lookups = self._bound(self._users), self._bound(self._lookups)
+        columns = users.gather(request.users)
+        for static in self._static["user"]:
+            if request.attributes and static.attribute in request.attributes and static.attribute != "id":
+                given = _checked_length(static.attribute, request.attributes[static.attribute], len(request))
+                places = [b for b, value in enumerate(given) if value is not None]
+                for name, column in zip(static.names(), static.encode([given[b] for b in places]), strict=True):
+                    columns[name][places] = column
+        for static in self._static["context"]:
+            values = request.context.get(static.attribute)
+            if values is None:
+                values = [request.scene if static.attribute == "scene" else None] * len(request)
+            columns.update(zip(static.names(), static.encode(_checked_length(static.attribute, values, len(request))), strict=True))
+        if self._timed["user"]:
+            view = View(request, None, lookups.current())
+            for timed in self._timed["user"]:
+                columns.update(zip(timed.names(), timed.encode(view), strict=True))
+        return columns
+
+    def encode_items(self, rows: Ints) -> dict[str, Column]:
+        """Static columns of these item rows, ``[N, ...]``; -1 is an item that nobody knows."""
+        return self._bound(self._items).gather(rows)
+
+    def item_columns(self) -> dict[str, Column]:
+        """Static columns of every item of the catalogue, ``[n_items, ...]``. Do not change them."""
+        sheet = self._bound(self._items)
+        columns, size = sheet.current(), len(sheet)
+        return {name: column[:size] for name, column in columns.items()}
+
+    def encode_pairs(self, request: Request, candidates: Candidates) -> dict[str, Column]:
+        """What depends on the time or on both sides, one row a candidate: ``[N, ...]``."""
+        if len(request) != len(candidates):
+            raise ValueError(f"candidates of {len(candidates)} requests do not belong to {len(request)} requests")
+        view = View(request, candidates, {})
+        columns: dict[str, Column] = {}
+        for timed in self._timed["pair"]:
+            columns.update(zip(timed.names(), timed.encode(view), strict=True))
+        return columns
+
+    def encode(self, request: Request, candidates: Candidates) -> dict[str, Column]:
+        """All columns, one row a candidate: ``[N, ...]``; those of a user are repeated for each of its candidates."""
+        pairs = self.encode_pairs(request, candidates)
+        lengths = np.diff(candidates.offsets)
+        columns = {name: column.repeat(lengths, 0) for name, column in self.encode_users(request).items()}
+        return {**columns, **self.encode_items(candidates.items), **pairs}
+
+    # ---- persistence
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the vocabularies, as plain JSON."""
+        saved = [{"name": type(f).__name__, "options": f.options(), "learnt": f.learnt()} for f in self.features]
+        return {"format": FORMAT, "features": saved, "labels": [asdict(label) for label in self.labels], "schema": self.schema.to_json()}
+
+    def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
+        """The vocabularies: ``"<feature>.bytes"`` uint8 and ``"<feature>.offsets"`` int64."""
+        return {f"{name}.{key}": array for name in self._vocal_roots() for key, array in self._vocal(name).vocabulary.arrays().items()}
+
+    @classmethod
+    def from_saved(cls, json: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]]) -> Self:
+        """What ``to_json`` and ``arrays`` gave; ``bind`` it before use. Raises ValueError if they do not fit each other."""
+        if json.get("format") != FORMAT:
+            raise ValueError(f"a saved feature pipeline has the format {json.get('format')!r}; this version reads {FORMAT}")
+        made = cls([_transform(one["name"], one["options"]) for one in json["features"]], [Label(**label) for label in json["labels"]])
+        for feature, one in zip(made.features, json["features"], strict=True):
+            feature.restore(one["learnt"])
+        try:
+            made._share({name: Vocabulary.from_arrays({k: arrays[f"{name}.{k}"] for k in ("bytes", "offsets")}) for name in made._vocal_roots()})
+        except KeyError as error:
+            raise ValueError(f"a saved feature pipeline lacks the array {error}") from None
+        if made.schema != Schema.from_json(json["schema"]):
+            raise ValueError("a saved feature pipeline is damaged: its schema does not fit its vocabularies")
+        return made
+
+    # ---- inside
+
+    def _checked_names(self) -> dict[str, Transform]:
+        found: dict[str, Transform] = {}
+        for feature in self.features:
+            for name in feature.names():
+                if name in found:
+                    raise ValueError(f"two features have the name {name!r}: give one of them another label")
+                if "." in name or ":" in name or name in RESERVED:
+                    raise ValueError(f"{name!r} cannot be the name of a feature (no '.' or ':', nor {', '.join(RESERVED)}): give it a label")
+                found[name] = feature
+        return found
+
+    def _checked_parts(self) -> dict[str, str]:
+        wanted = {"user_id": ("user", transforms.Category), "item_id": ("item", transforms.Category), "history": ("user", History)}
+        parts: dict[str, str] = {}
+        for feature in self.features:
+            if not feature.part:
+                continue
+            name = feature.feature_name
+            if feature.part not in get_args(Part):
+                raise ValueError(f"feature {name!r}: no part {feature.part!r}{nearest(feature.part, filter(None, get_args(Part)))}")
+            if feature.part in parts:
+                raise ValueError(f"{parts[feature.part]!r} and {name!r} cannot both play the part {feature.part!r}")
+            owner, kind = wanted.get(feature.part, (None, transforms.Category))
+            if not isinstance(feature, kind) or (owner and feature.owner != owner):
+                raise ValueError(f"feature {name!r} cannot play the part {feature.part!r}: that takes a {kind.__name__} of {owner or 'any side'}")
+            parts[feature.part] = name
+        return parts
+
+    def _resolve_shares(self) -> None:
+        """Make ``shares`` of every feature the one whose vocabulary it uses in the end, "" if its own."""
+        vocal = [feature for feature in self.features if isinstance(feature, Vocal)]
+        for feature in vocal:
+            if isinstance(feature, History) and not feature.shares:
+                over = [other for other in vocal if isinstance(other, Static) and other.column == feature.column]
+                if over and feature not in self._chain(over[0]):
+                    feature.shares = over[0].feature_name
+        chains = [self._chain(feature) for feature in vocal]
+        for feature, chain in zip(vocal, chains, strict=True):
+            feature.shares = chain[-1].feature_name if len(chain) > 1 else ""
+
+    def _chain(self, feature: Vocal) -> list[Vocal]:
+        """The feature, the one it shares with, the one that shares with, and so on. Shares may be named by feature or by column."""
+        chain = [feature]
+        while wanted := chain[-1].shares:
+            columns = (other for other in self.features if isinstance(other, Vocal) and isinstance(other, Static) and other.column == wanted)
+            named = self._by_name.get(wanted) or next(columns, None)
+            if named is None:
+                known = [other.feature_name for other in self.features if isinstance(other, Vocal) and other is not feature]
+                raise ValueError(f"feature {feature.feature_name!r} shares {wanted!r}, which does not exist{nearest(wanted, known)}")
+            if not isinstance(named, Vocal):
+                raise ValueError(f"feature {feature.feature_name!r} shares {named.feature_name!r}, which has no vocabulary")
+            if named in chain:
+                raise ValueError(f"features share in a circle: {' -> '.join(other.feature_name for other in [*chain, named])}")
+            chain.append(named)
+        return chain
+
+    def _vocal(self, name: str) -> Vocal:
+        found = self._by_name[name]
+        assert isinstance(found, Vocal)
+        return found
+
+    def _vocal_roots(self) -> list[str]:
+        return [feature.feature_name for feature in self.features if isinstance(feature, Vocal) and not feature.shares]
+
+    def _share(self, vocabularies: Mapping[str, Vocabulary]) -> None:
+        """Hand out the vocabularies; with them the schema is complete."""
+        for feature in self.features:
+            if isinstance(feature, Vocal):
+                feature.vocabulary = vocabularies[feature.shares or feature.feature_name]
+        columns = tuple(column for feature in self.features for column in feature.columns())
+        self._schema = Schema(columns, self.labels, **self._parts)
+
+    def _bound(self, sheet: Sheet | None) -> Sheet:
+        if sheet is None:
+            raise ValueError("the feature pipeline has no catalogues: call bind(users, items) first")
+        return sheet
+
+
+class _Training:
+    """What fitting may see: the users and items that occur in the training events, and how often."""
+
+    def __init__(self, catalogues: Mapping[str, Catalogue], rows: Mapping[str, Ints], context: Mapping[str, Sequence[Any]]) -> None:
+        self.catalogues = catalogues
+        self.context = context
+        self.events = {side: np.bincount(rows[side], minlength=len(catalogues[side])) for side in rows}
+        self.seen = {side: np.flatnonzero(events).tolist() for side, events in self.events.items()}
+
+    def check(self, feature: Static | History) -> None:
+        side, _, attribute = feature.column.partition(".")
+        if side == "context":
+            learns = isinstance(feature, Vocal) and not feature.shares and not getattr(feature, "values", ())
+            learns = learns or getattr(feature, "scale", "none") in ("standard", "minmax")
+            if learns and attribute not in self.context:
+                raise ValueError(f"feature {feature.feature_name!r}: fit needs context={{{attribute!r}: one value an event}}, or values = [...]")
+        elif attribute != "id" and attribute not in self.catalogues[side].attribute_names:
+            known = [f"{side}.{name}" for name in ("id", *self.catalogues[side].attribute_names)]
+            raise ValueError(f"feature {feature.feature_name!r}: no column {feature.column!r}{nearest(feature.column, known)}")
+
+    def weighted(self, feature: Any) -> tuple[list[Any], list[int]]:
+        """Values of the feature's column, one an entity seen in training, and its number of events (of context: one an event)."""
+        side, _, attribute = feature.column.partition(".")
+        if side == "context":
+            values = list(self.context.get(attribute, ()))
+            return values, [1] * len(values)
+        catalogue, seen = self.catalogues[side], self.seen[side]
+        column = catalogue.ids if attribute == "id" else catalogue.column(attribute)
+        return [column[row] for row in seen], self.events[side][seen].tolist()
+
+
+def _transform(name: str, options: Mapping[str, Any]) -> Transform:
+    for module in (transforms, history, counters):
+        found = getattr(module, name, None)
+        if isinstance(found, type) and issubclass(found, Transform):
+            return found(**options)
+    raise ValueError(f"a saved feature pipeline names the transform {name!r}, which this version does not have")
+
+
+def _checked_length(name: str, values: Sequence[Any], size: int) -> Sequence[Any]:
+    if isinstance(values, (str, bytes)) or not hasattr(values, "__len__") or len(values) != size:
+        raise ValueError(f"{name!r} must hold one value for each of {size} rows")
+    return values
