@@ -165,7 +165,8 @@ class OpenRun:
     def rows(self, name: str) -> EventRows:
         """Events by catalogue row out of one of the run's files."""
         frame = self.run.frame(name)
-        return EventRows(*(frame[column].to_numpy() for column in _ROWS), tuple(signal.name for signal in self.recipe.signals))
+        columns = {column: frame[column].to_numpy() for column in _ROWS}
+        return EventRows(**columns, names=tuple(signal.name for signal in self.recipe.signals))
 
     @property
     def signals(self) -> tuple[Any, ...]:

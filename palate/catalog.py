@@ -27,7 +27,8 @@ class Entry:
         return getattr(importlib.import_module(f"palate.{module}"), attribute)
 
 
-# fmt: off  (one line each)
+# one line each
+# fmt: off
 ENTRIES: tuple[Entry, ...] = (
     # recall
     Entry("Popular", "recall", "recall.popular.popular:Popular", "most taken items, recent ones weighing more"),
@@ -35,38 +36,12 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("Tag", "recall", "recall.content.tag:Tag", "popular items of the tags a user takes most"),
     Entry("UserCF", "recall", "recall.neighbor.usercf:UserCF", "what the most similar users took", "Breese, Heckerman, Kadie, UAI 1998"),
     Entry("ItemCF", "recall", "recall.neighbor.itemcf:ItemCF", "items similar to the history's items", "Sarwar et al., WWW 2001"),
-    Entry(
-        "Swing",
-        "recall",
-        "recall.neighbor.swing:Swing",
-        "item similarity from pairs of users who share few items",
-        "Yang et al., arXiv 2010.05525, 2020",
-    ),
-    Entry(
-        "IALS",
-        "recall",
-        "recall.factor.ials:IALS",
-        "implicit-feedback matrix factorization by alternating least squares",
-        "Hu, Koren, Volinsky, ICDM 2008",
-    ),
-    Entry(
-        "Content",
-        "recall",
-        "recall.content.content:Content",
-        "items whose attributes resemble the liked ones'",
-        "Pazzani, Billsus, The Adaptive Web, 2007",
-    ),
-    Entry(
-        "DSSM",
-        "recall",
-        "recall.two_tower.dssm:DSSM",
-        "a user tower and an item tower joined by their inner product",
-        "Huang et al., CIKM 2013; Yi et al., RecSys 2019",
-    ),
+    Entry("Swing", "recall", "recall.neighbor.swing:Swing", "item similarity from pairs of users who share few items", "Yang et al., arXiv 2010.05525, 2020"),
+    Entry("IALS", "recall", "recall.factor.ials:IALS", "implicit-feedback matrix factorization by alternating least squares", "Hu, Koren, Volinsky, ICDM 2008"),
+    Entry("Content", "recall", "recall.content.content:Content", "items whose attributes resemble the liked ones'", "Pazzani, Billsus, The Adaptive Web, 2007"),
+    Entry("DSSM", "recall", "recall.two_tower.dssm:DSSM", "a user tower and an item tower joined by their inner product", "Huang et al., CIKM 2013; Yi et al., RecSys 2019"),
     # rank
-    Entry(
-        "DeepFM", "rank", "rank.interaction.deepfm:DeepFM", "a factorization machine and an MLP over the same embeddings", "Guo et al., IJCAI 2017"
-    ),
+    Entry("DeepFM", "rank", "rank.interaction.deepfm:DeepFM", "a factorization machine and an MLP over the same embeddings", "Guo et al., IJCAI 2017"),
     Entry("MLP", "rank", "rank.interaction.mlp:MLP", "a plain tower over the embeddings of all features", "Covington, Adams, Sargin, RecSys 2016"),
     # re-rank
     Entry("MMR", "rerank", "rerank.mmr:MMR", "relevance against similarity to what stands above", "Carbonell, Goldstein, SIGIR 1998"),
@@ -74,9 +49,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("Cap", "rerank", "rerank.rules:Cap", "at most so many items with the same value of an attribute"),
     Entry("Pin", "rerank", "rerank.rules:Pin", "these items at these places"),
     Entry("Block", "rerank", "rerank.rules:Block", "these items never"),
-    Entry(
-        "Explore", "rerank", "rerank.explore:Explore", "a share of the tail drawn by Plackett-Luce, propensities logged", "Plackett, 1975; Luce, 1959"
-    ),
+    Entry("Explore", "rerank", "rerank.explore:Explore", "a share of the tail drawn by Plackett-Luce, propensities logged", "Plackett, 1975; Luce, 1959"),
     # indexes
     Entry("Exact", "index", "index.exact:Exact", "every vector compared: the yardstick"),
     Entry("HNSW", "index", "index.hnsw:HNSW", "a navigable small-world graph", "Malkov, Yashunin, TPAMI 2020"),
@@ -93,34 +66,16 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("RouteRank", "feature", "features.counters:RouteRank", "a recall route's rank of the candidate"),
     # metrics
     Entry("recall", "metric", "evaluation.metrics.ranking:recall", "share of the relevant items among the first k"),
-    Entry(
-        "ndcg",
-        "metric",
-        "evaluation.metrics.ranking:ndcg",
-        "discounted gain of the first k over that of the best list",
-        "Järvelin, Kekäläinen, TOIS 2002",
-    ),
+    Entry("ndcg", "metric", "evaluation.metrics.ranking:ndcg", "discounted gain of the first k over that of the best list", "Järvelin, Kekäläinen, TOIS 2002"),
     Entry("hit", "metric", "evaluation.metrics.ranking:hit", "whether any of the first k is relevant"),
     Entry("mrr", "metric", "evaluation.metrics.ranking:reciprocal_rank", "1 / place of the first relevant item"),
     Entry("map", "metric", "evaluation.metrics.ranking:average_precision", "precision at each hit over min(k, relevant)"),
     Entry("precision", "metric", "evaluation.metrics.ranking:precision", "share of the k places that are relevant"),
     Entry("f1", "metric", "evaluation.metrics.ranking:f1", "harmonic mean of precision and recall"),
-    Entry(
-        "auc",
-        "metric",
-        "evaluation.metrics.rating:auc",
-        "probability that a positive is predicted above a negative",
-        "Hanley, McNeil, Radiology 1982",
-    ),
+    Entry("auc", "metric", "evaluation.metrics.rating:auc", "probability that a positive is predicted above a negative", "Hanley, McNeil, Radiology 1982"),
     Entry("grouped_auc", "metric", "evaluation.metrics.rating:grouped_auc", "AUC within each user, averaged", "Zhou et al., KDD 2018"),
     Entry("log_loss", "metric", "evaluation.metrics.rating:log_loss", "mean negative log-likelihood of binary labels"),
-    Entry(
-        "calibration_error",
-        "metric",
-        "evaluation.metrics.rating:calibration_error",
-        "mean gap between predicted and observed, in bins",
-        "Naeini et al., AAAI 2015",
-    ),
+    Entry("calibration_error", "metric", "evaluation.metrics.rating:calibration_error", "mean gap between predicted and observed, in bins", "Naeini et al., AAAI 2015"),
     Entry("calibration_ratio", "metric", "evaluation.metrics.rating:calibration_ratio", "sum of predictions over sum of labels"),
     Entry("rmse", "metric", "evaluation.metrics.rating:rmse", "root of the mean squared error"),
     Entry("mae", "metric", "evaluation.metrics.rating:mae", "mean absolute error"),
@@ -131,26 +86,14 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("diversity", "metric", "evaluation.metrics.lists:diversity", "mean distance between the items of a list", "Ziegler et al., WWW 2005"),
     Entry("gini", "metric", "evaluation.metrics.lists:gini", "inequality of how often items are shown"),
     Entry("popularity", "metric", "evaluation.metrics.lists:popularity", "mean popularity of the listed items"),
-    Entry(
-        "popularity_lift",
-        "metric",
-        "evaluation.metrics.lists:popularity_lift",
-        "popularity of the list over that of the user's own items",
-        "Abdollahpouri et al., RMSE 2019",
-    ),
+    Entry("popularity_lift", "metric", "evaluation.metrics.lists:popularity_lift", "popularity of the list over that of the user's own items", "Abdollahpouri et al., RMSE 2019"),
     Entry("long_tail", "metric", "evaluation.metrics.lists:long_tail", "share of a list outside the popular head"),
     # splits
     Entry("global_time", "split", "tables.splits:global_time", "everything after one moment is held out"),
     Entry("leave_last_out", "split", "tables.splits:leave_last_out", "each user's last events are held out"),
     Entry("ratio", "split", "tables.splits:ratio", "a share of each user's events is held out"),
     # data
-    Entry(
-        "movielens-100k",
-        "data",
-        "tables.sources.movielens:movielens_100k",
-        "100,000 ratings of 1,682 films by 943 users, with times",
-        "Harper, Konstan, ACM TiiS 2015",
-    ),
+    Entry("movielens-100k", "data", "tables.sources.movielens:movielens_100k", "100,000 ratings of 1,682 films by 943 users, with times", "Harper, Konstan, ACM TiiS 2015"),
     Entry("synthetic", "data", "tables.sources.synthetic:synthetic", "a world of any size whose preferences are known"),
 )
 # fmt: on

@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from palate import catalog
 from palate.build import OptionError, build, options_of
@@ -37,8 +37,8 @@ class Data:
     multi: tuple[str, ...] = ()
     separator: str = "|"
     kind: str = "event"
-    time_unit: str = "auto"
-    on_bad: str = "stop"
+    time_unit: Literal["auto", "s", "ms", "us", "ns"] = "auto"
+    on_bad: Literal["stop", "skip", "aside"] = "stop"
     created: str = ""  # the items' column that holds their time of birth
 
     def __post_init__(self) -> None:
@@ -245,7 +245,7 @@ class _Reader:
         for needed in ("name", "data", "signals", "models", "recall"):
             if needed not in tables:
                 raise self.fail(f"a recipe needs {needed!r}")
-        signals = tuple(self.table(Signal, {"name": name, **options}, f"[signals] {name}") for name, options in tables["signals"].items())
+        signals = tuple(self.table(Signal, {"name": name, **table}, f"[signals] {name}") for name, table in tables["signals"].items())
         names = [signal.name for signal in signals]
 
         def signal(name: str, where: str) -> str:
@@ -256,13 +256,13 @@ class _Reader:
         positive = signal(tables.get("positive", names[0] if names else ""), "positive")
         features = []
         for table in tables.get("features", []):
-            entry, options = self.named(table, "feature", "[[features]]")
-            self.options(entry, options, "[[features]]")
+            entry, chosen = self.named(table, "feature", "[[features]]")
+            self.options(entry, chosen, "[[features]]")
             try:
-                features.append(build(entry.load(), options, where=f"[[features]] {entry.name}"))
+                features.append(build(entry.load(), chosen, where=f"[[features]] {entry.name}"))
             except OptionError as error:
-                raise self.fail(str(error), next(iter(options), "")) from error
-        tasks = {name: self.table(Task, options, f"[tasks] {name}") for name, options in tables.get("tasks", {}).items()}
+                raise self.fail(str(error), next(iter(chosen), "")) from error
+        tasks = {name: self.table(Task, table, f"[tasks] {name}") for name, table in tables.get("tasks", {}).items()}
         for name, task in tasks.items():
             signal(task.signal, f"[tasks] {name}")
             if task.given:
