@@ -20,7 +20,8 @@ class MMR:
 
     ``relevance`` 1 keeps the ranker's order, 0 looks at similarity alone. Scores are brought to [0, 1] within each list, so that the
     balance means the same for every ranker. Similarity is of one ``attribute``: Jaccard for texts and lists of texts, cosine for lists
-    of numbers; an item without values is like no other. ``vectors`` float ``[n_items, D]``, given from Python, go before the attribute.
+    of numbers; an item without values is like no other. Without ``attribute`` the first that holds lists is taken, or else the first text
+    that several items share. ``vectors`` float ``[n_items, D]``, given from Python, go before the attribute.
     Only the first ``pool`` candidates compete (0: all); ties go to the better ranked. Exact greedy.
     """
 
@@ -37,7 +38,7 @@ class MMR:
         if pool < 0:
             raise ValueError(f"pool must not be negative, is {pool}")
         if not attribute and vectors is None:
-            raise ValueError("MMR needs an attribute of the items to tell which are alike")
+            attribute = _telling(catalogue)
         self.relevance, self.pool = relevance, pool
         self._given = unit(np.zeros((0, 1)) if vectors is None else vectors)
         self._tags = Tags(catalogue, attribute) if vectors is None and not _numeric(catalogue, attribute) else None
@@ -52,6 +53,18 @@ class MMR:
             vectors = self._vectors.vectors() if self._vectors is not None else self._given
             order = _by_vectors(candidates.items, candidates.scores, candidates.offsets, vectors, self.relevance, k, self.pool)
         return candidates.take(order)
+
+
+def _telling(catalogue: Catalogue) -> str:
+    """The attribute that tells best which items are alike; ValueError where there is none."""
+    names = catalogue.attribute_names
+    for name in names:
+        if catalogue.kind(name) == "list":
+            return name
+    for name in names:
+        if catalogue.kind(name) == "text" and 2 * len(catalogue.values(name)) <= len(catalogue):
+            return name
+    raise ValueError(f"MMR needs an attribute that tells which {catalogue.name} are alike; there is none that holds lists or shared texts")
 
 
 def _numeric(catalogue: Catalogue, attribute: str) -> bool:

@@ -117,6 +117,16 @@ def test_follows_the_catalogue() -> None:
     assert step(request(1), more).items.tolist() == [0, row, 99, -1, 2]
 
 
+def test_without_attribute_the_telling_one_is_taken() -> None:
+    offered = ranked([40], 60)
+    world = catalogue(60)
+    assert MMR(world)(request(1), offered).items.tolist() == MMR(world, attribute="genres")(request(1), offered).items.tolist()
+    texts = Catalogue()
+    for row in range(60):
+        texts.add(f"i{row}", {"title": f"title {row}", "kind": world.column("kind")[row]})
+    assert MMR(texts)(request(1), offered).items.tolist() == MMR(world, attribute="kind")(request(1), offered).items.tolist()
+
+
 def test_hostile_scores() -> None:
     world = catalogue(10)
     scores = np.array([np.nan, np.inf, -np.inf, 1, 1], np.float32)
@@ -132,6 +142,6 @@ def test_wrong_options_are_named() -> None:
     with pytest.raises(OptionError, match="between 0 and 1"):
         build(MMR, {"attribute": "genres", "relevance": 2.0}, world)
     with pytest.raises(OptionError, match="needs an attribute"):
-        build(MMR, {}, world)
+        build(MMR, {}, Catalogue())
     with pytest.raises(OptionError, match="pool"):
         build(MMR, {"attribute": "genres", "pool": -1}, world)
