@@ -43,6 +43,7 @@ GENRES = (  # in the order of the flags of u.item
     "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
 )
 # fmt: on
+YEAR = r" \((\d{4})\)(?: \(V\))?$"  #: at a title's end; (V) marks a film made for video
 UNKNOWN = "unkonwn"  # as the atomic files spell it
 
 
@@ -122,14 +123,15 @@ def _from_folder(folder: Path) -> World:
 def _from_atomic(files: dict[str, bytes]) -> World:
     events, _ = Events.of(files[".inter"], kind="rating", time_unit="s", name="ml-100k.inter")
     users, _ = read_entities(files[".user"], name="ml-100k.user", numbers=("age",))
-    items, _ = read_entities(files[".item"], name="ml-100k.item")
+    raw, _ = read_entities(files[".item"], name="ml-100k.item")
+    items = raw.with_columns(pl.col("movie_title").list.join(" ").replace(UNKNOWN, "unknown"))
     return _world(
         events,
         users,
         items.select(
             "id",
-            title=pl.col("movie_title").list.join(" ").replace(UNKNOWN, "unknown"),
-            year=pl.col("release_year").cast(pl.Int64, strict=False),
+            title=_title("movie_title"),
+            year=pl.coalesce(pl.col("release_year").cast(pl.Int64, strict=False), _year("movie_title")),
             genres=pl.col("class"),
         ),
     )
@@ -144,13 +146,21 @@ def _from_official(folder: Path) -> World:
     items, _ = read_entities(
         raw.select(
             "id",
-            title=pl.col("title").str.replace(r" \(\d{4}\)(?: \(V\))?$", "").str.strip_chars(),
-            year=pl.coalesce(pl.col("title").str.extract(r"\((\d{4})\)(?: \(V\))?$"), pl.col("released").str.extract(r"(\d{4})$")).cast(pl.Int64),
+            title=_title("title"),
+            year=pl.coalesce(_year("title"), pl.col("released").str.extract(r"(\d{4})$").cast(pl.Int64)),
             genres=pl.concat_list(flags).list.drop_nulls(),
         ),
         name="u.item",
     )
     return _world(events, users, items)
+
+
+def _title(column: str) -> pl.Expr:
+    return pl.col(column).str.replace(YEAR, "").str.strip_chars()
+
+
+def _year(column: str) -> pl.Expr:
+    return pl.col(column).str.extract(YEAR).cast(pl.Int64)
 
 
 def _pipe(path: Path, header: tuple[str, ...], separator: str = "|") -> pl.DataFrame:
