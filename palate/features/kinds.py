@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -35,7 +36,7 @@ class Transform:
         """To whom its columns belong."""
         raise NotImplementedError
 
-    @property
+    @cached_property
     def feature_name(self) -> str:
         """The name of its first column: ``label`` if one was given."""
         return self.label or self.default_name()

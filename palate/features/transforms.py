@@ -153,7 +153,7 @@ class Number(Static):
             self.shift, self.spread = float(known.mean()), float(known.std())
         elif self.scale == "minmax":
             self.shift, self.spread = float(known[0]), float(known[-1] - known[0])
-        if not self.spread > 1e-9 * abs(self.shift):  # all equal
+        if not self.spread > max(1e-9 * abs(self.shift), 1 / LARGEST):  # all equal, as far as floats tell
             self.spread = 1.0
         self.fill = float(self._scaled(known).mean())
 
