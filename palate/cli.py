@@ -1,0 +1,355 @@
+"""The command line. Heavy modules are imported in command bodies only: ``palate --help`` and ``palate catalog`` load no torch.
+
+Results go to standard output (as JSON with ``--json``), everything said on the way to standard error. Exit codes: 0 done, 1 it could not
+be done (the reason stands on standard error), 2 the command was not understood.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+app = typer.Typer(
+    name="palate",
+    help="A recommender system: from an event log to served, measured, explained recommendations.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+key_app = typer.Typer(help="Keys of a service: make, list, take away.", no_args_is_help=True)
+app.add_typer(key_app, name="key")
+
+Run = Annotated[Path, typer.Argument(help="The run's folder, as given to palate train --out.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
+
+
+def say(line: str) -> None:
+    """One line to standard error."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def put(value: Any) -> None:
+    """A result as JSON on standard output."""
+    print(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False, default=str))
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Callable[[str], None]]:
+    """A function that reports a line: a spinner with the latest line on a terminal, nothing where nobody watches."""
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        yield lambda line: None
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(stderr=True)
+    with console.status(Text(title)) as status:
+
+        def report(line: str) -> None:
+            console.print(Text(line, style="dim"))
+            status.update(Text(f"{title}: {line.strip()[:80]}"))
+
+        yield report
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """A table for people on standard output; texts are shown as they are, never read as markup."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(title=Text(title) if title else None, title_justify="left", box=None, pad_edge=False)
+    for column in columns:
+        drawn.add_column(Text(column), overflow="fold")
+    for row in rows:
+        drawn.add_row(*(Text(str(cell)) for cell in row))
+    Console(soft_wrap=not sys.stdout.isatty()).print(drawn)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where the run goes; one that is there is used again.")] = Path("runs/movielens"),
+    recipe: Annotated[Path | None, typer.Option(help="The recipe; recipes/movielens.toml where left out.")] = None,
+    data: Annotated[Path | None, typer.Option(help="A folder with MovieLens-100K in the official format, instead of the download.")] = None,
+) -> None:
+    """Real data through the whole funnel: get MovieLens-100K, train, measure, serve, ask, and learn from what was answered."""
+    from palate.serving.demo import run_demo
+
+    run_demo(out, recipe, data, say=lambda line: print(line, flush=True))
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="CSV, TSV, Parquet or a RecBole atomic file.", show_default=False)],
+    kind: Annotated[Literal["events", "users", "items"], typer.Option(help="What the rows are.")] = "events",
+    on_bad: Annotated[Literal["stop", "skip", "aside"], typer.Option(help="What to do at a row that cannot be used.")] = "stop",
+    out: Annotated[Path | None, typer.Option(help="Write the accepted rows here as Parquet; rows put aside go beside it.")] = None,
+    column: Annotated[list[str] | None, typer.Option(help="ours=theirs: the file's name of one of our columns. May be repeated.")] = None,
+    multi: Annotated[list[str] | None, typer.Option(help="A column of users or items with several values parted by |. May be repeated.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Check a table and say what was read, accepted and rejected, and why."""
+    names: dict[str, str] = {}
+    for pair in column or []:
+        ours, equals, theirs = pair.partition("=")
+        if not equals or not ours or not theirs:
+            raise typer.BadParameter(f"write ours=theirs, not {pair!r}", param_hint="--column")
+        names[ours] = theirs
+    aside = None if out is None else out.with_suffix(".rejected.csv")
+    with progress(f"reading {file}"):
+        if kind == "events":
+            from palate.tables.events import read_events
+
+            events, found = read_events(file, dict(names) or None, on_bad=on_bad, aside=aside)
+            frame = events.frame
+        else:
+            from palate.tables.entities import read_entities
+
+            unknown = [ours for ours in names if ours != "id"]
+            if unknown:
+                raise typer.BadParameter(f"only id can be renamed in {kind}, not {unknown[0]!r}", param_hint="--column")
+            frame, found = read_entities(file, names.get("id"), multi=tuple(multi or ()), on_bad=on_bad, name=file.name, aside=aside)
+        if out is not None:
+            frame.write_parquet(out, compression="zstd")
+    if as_json:
+        put(found.to_json())
+    else:
+        print(found)
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A recipe in TOML.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The run's folder.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Train what a recipe names and publish it as a run."""
+    from palate.workflow import train as fit
+
+    with progress(f"training {recipe}") as report:
+        run = fit(recipe, out, report=report)
+    if as_json:
+        put({"run": str(out), "versions": dict(run.versions)})
+    else:
+        print(f"{out}: ready. Ask with: palate recommend {out} --user USER; serve with: palate serve {out}")
+
+
+@app.command()
+def evaluate(run: Run, as_json: Json = False) -> None:
+    """Measure a run: every route, every stage, the final list."""
+    from palate.workflow import evaluate as measure
+
+    with progress(f"evaluating {run}") as report:
+        found = measure(run, report=report)
+    if as_json:
+        put(found)
+    else:
+        for title, columns, rows in tables_of(found):
+            table(title, columns, rows)
+            print()
+
+
+@app.command()
+def recommend(
+    run: Run,
+    user: Annotated[str | None, typer.Option(help="A user's id.")] = None,
+    k: Annotated[int, typer.Option("-k", "--k", help="How many items.", min=0)] = 10,
+    history: Annotated[str | None, typer.Option(help="Item ids, oldest first, parted by commas: for a user the run does not know.")] = None,
+    why: Annotated[bool, typer.Option(help="With the scores of each stage.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Ask a run for a list; nothing is kept."""
+    if user is None and history is None:
+        raise typer.BadParameter("name a user or a history", param_hint="--user / --history")
+    from palate.recommender import Recommender
+    from palate.serving.app import page_json
+
+    recommender = Recommender.load(run)
+    past = None if history is None else [one for one in history.split(",") if one]
+    page = recommender.recommend(user, k, history=past, log=False, why=why)
+    if as_json:
+        put(page_json(page, why))
+        return
+    for note in [*page.notes, *(f"did without {part}" for part in page.degraded)]:
+        say(note)
+    title = next((name for name in ("title", "name") if name in recommender.items.attribute_names), "")
+    rows = [
+        (
+            shown.position + 1,
+            shown.item,
+            recommender.items.attributes(recommender.items.row(shown.item)).get(title, "") if title else "",
+            f"{shown.score:.4f}",
+        )
+        for shown in page.items
+    ]
+    table("", ("", "item", title, "score"), rows)
+    if why:
+        put(page.trace)
+
+
+@app.command()
+def serve(
+    run: Run,
+    host: Annotated[str, typer.Option(help="Address to listen on. One that others can reach needs a key first.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0: any free one.", min=0, max=65535)] = 8000,
+    state: Annotated[Path | None, typer.Option(help="Where the service keeps what it learns; RUN/state where left out.")] = None,
+    allow_host: Annotated[list[str] | None, typer.Option(help="A further name this service answers to (Host header).")] = None,
+    allow_origin: Annotated[list[str] | None, typer.Option(help="A web origin whose pages may call it.")] = None,
+    workers: Annotated[int, typer.Option(help="Threads that do the work.", min=1, max=64)] = 4,
+    access_log: Annotated[bool, typer.Option(help="A JSON line per call on standard error.")] = True,
+) -> None:
+    """Serve a run over HTTP until SIGTERM or Ctrl-C."""
+    from palate.serving.server import serve as run_server
+    from palate.serving.settings import Settings
+
+    settings = Settings(
+        host=host,
+        port=port,
+        hosts=tuple(name.lower() for name in allow_host or ()),
+        origins=tuple(origin.lower() for origin in allow_origin or ()),
+        workers=workers,
+        access_log=access_log,
+    )
+    run_server(run, settings, state)
+
+
+@app.command()
+def report(run: Run, out: Annotated[Path | None, typer.Option("--out", "-o", help="The page; RUN/report.html where left out.")] = None) -> None:
+    """Write the run's figures as one self-contained HTML page."""
+    from palate.workflow import write_report
+
+    print(write_report(run, out or run / "report.html"))
+
+
+@app.command()
+def catalog(
+    kind: Annotated[str | None, typer.Option(help="Only entries of this kind, such as recall or rank.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List everything a recipe can name."""
+    from palate.catalog import ENTRIES
+
+    if kind is not None:
+        chosen(kind, "--kind", tuple(dict.fromkeys(entry.kind for entry in ENTRIES)))
+    entries = [entry for entry in ENTRIES if kind is None or entry.kind == kind]
+    if as_json:
+        put([{"name": one.name, "kind": one.kind, "summary": one.summary, "paper": one.paper} for one in entries])
+        return
+    name, of = max(len(one.name) for one in entries), max(len(one.kind) for one in entries)
+    for one in entries:
+        print(f"{one.name:<{name}}  {one.kind:<{of}}  {one.summary}{f' ({one.paper})' if one.paper else ''}")
+
+
+@app.command()
+def doctor(
+    run: Annotated[Path | None, typer.Argument(help="Also check this run: files, hashes, state.", show_default=False)] = None,
+    as_json: Json = False,
+) -> None:
+    """Look at this installation, and at a run, and say how to mend what is wrong."""
+    from palate.serving.doctor import examine
+
+    findings = examine(run)
+    if as_json:
+        put([{"check": one.check, "ok": one.ok, "found": one.found, "fix": one.fix} for one in findings])
+    else:
+        for one in findings:
+            print(f"{'ok   ' if one.ok else 'WRONG'}  {one.check}: {one.found}{f'. {one.fix}' if one.fix else ''}")
+    if any(not one.ok for one in findings):
+        raise typer.Exit(1)
+
+
+State = Annotated[Path, typer.Option(help="The service's state folder (RUN/state where palate serve was not told otherwise).", show_default=False)]
+
+
+@key_app.command("add")
+def key_add(
+    name: Annotated[str, typer.Argument(help="What the key is called in logs.", show_default=False)],
+    state: State,
+    scopes: Annotated[str, typer.Option(help="read, write, admin, joined by commas.")] = "read",
+) -> None:
+    """Make a key and print it: it is shown this once."""
+    from palate.serving import keys
+
+    print(keys.add(state, name, [scope.strip() for scope in scopes.split(",") if scope.strip()]))
+
+
+@key_app.command("list")
+def key_list(state: State) -> None:
+    """Names and scopes of the keys."""
+    from palate.serving import keys
+
+    for name, scopes in keys.names(state):
+        print(f"{name}\t{','.join(scopes)}")
+
+
+@key_app.command("remove")
+def key_remove(name: Annotated[str, typer.Argument(show_default=False)], state: State) -> None:
+    """Take a key away; a running service forgets it at its next start."""
+    from palate.serving import keys
+
+    keys.remove(state, name)
+
+
+def chosen(value: str, option: str, known: Sequence[str]) -> None:
+    """Refuse a value that is not one of the known, naming the nearest."""
+    from palate.schema import nearest
+
+    if value not in known:
+        raise typer.BadParameter(f"there is no {value!r}{nearest(value, known)}", param_hint=option)
+
+
+def tables_of(found: dict[str, Any]) -> Iterator[tuple[str, Sequence[str], list[list[Any]]]]:
+    """The tables in an evaluation: each member that is a list of objects, or an object of objects, is one; the rest is a table of figures."""
+    figures: list[list[Any]] = []
+    for title, value in found.items():
+        rows = value if isinstance(value, list) else None
+        if isinstance(value, dict) and value and all(isinstance(one, dict) for one in value.values()):
+            rows = [{"": name, **one} for name, one in value.items()]
+        if rows and all(isinstance(one, dict) for one in rows):
+            columns = list(dict.fromkeys(name for one in rows for name in one))
+            yield title, columns, [[shown(one.get(name, "")) for name in columns] for one in rows]
+        else:
+            figures.append([title, shown(value)])
+    if figures:
+        yield "", ("", ""), figures
+
+
+def shown(value: Any) -> str:
+    """A figure as people read it."""
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {shown(one)}" for name, one in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(shown, value))
+    return str(value)
+
+
+def main() -> None:
+    """The program ``palate``: no traceback for what a user can mend."""
+    try:
+        app(prog_name="palate")
+    except (ValueError, LookupError, OSError) as error:
+        if os.environ.get("PALATE_TRACEBACK"):
+            raise
+        if isinstance(error, BrokenPipeError):  # the reader of our output has gone, such as head
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0)
+        text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+        say(f"palate: {text or type(error).__name__}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        say("palate: interrupted")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,278 @@
+"""The HTTP service: a FastAPI app whose endpoints only translate between JSON and ``Recommender``.
+
+Endpoints take the raw request and read it against the tables of ``routes.py``: refusals are the same everywhere, and the path a page
+takes stays short. Everything that may block runs on the desk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, TextIO
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+import palate
+from palate.recommender import AskError, Conflict, NotDurable, NotFound, Page, Recommender
+from palate.serving import keys as credentials
+from palate.serving.desk import Desk
+from palate.serving.gate import Gate
+from palate.serving.keys import Keys
+from palate.serving.meter import Meter
+from palate.serving.pages import api_page
+from palate.serving.problems import FAILED, Problem, in_body, in_parameter, pointer
+from palate.serving.reading import Field, check, listed, members, parse, query
+from palate.serving.routes import RULES, document
+from palate.serving.settings import Settings, SettingsError
+
+_dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_SLOW_BODY = 20.0  #: seconds a client may take to send its body
+_ID = Field("id", "id", "")
+
+
+def create_app(recommender: Recommender, settings: Settings | None = None, keys: Keys | None = None, log_file: TextIO | None = None) -> FastAPI:
+    """The app over a recommender. ``keys``: those of the recommender's state folder and of PALATE_KEYS where left out.
+
+    ``app.state.gate.draining = True`` makes it say that it is not ready; on shutdown it closes the recommender. SettingsError: the host
+    can be reached from elsewhere and there is no key.
+    """
+    settings = settings or Settings()
+    if keys is None:
+        keys = Keys.load(recommender.folder)
+    if not settings.loopback and not len(keys):
+        raise SettingsError(
+            f"{settings.host} can be reached from elsewhere and there is no key: make one with palate key RUN --name NAME --scopes read,write "
+            "or give PALATE_KEYS, or serve on 127.0.0.1"
+        )
+    meter = Meter(log_file)
+    desk = Desk(settings.workers, settings.queue, settings.patience)
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        app.state.ready = True
+        try:
+            yield
+        finally:
+            app.state.ready = False
+            await asyncio.to_thread(desk.close)
+            await asyncio.to_thread(recommender.close)
+
+    app = FastAPI(title="palate", version=palate.__version__, openapi_url=None, docs_url=None, redoc_url=None, lifespan=life)
+    app.state.ready = False
+    endpoints = _Endpoints(app, recommender, settings, meter, desk)
+    for rule in RULES:
+        app.add_api_route(rule.path, getattr(endpoints, rule.name), methods=[rule.method], name=rule.name, include_in_schema=False)
+    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _failed)
+    app.openapi = functools.partial(document, palate.__version__, settings)  # type: ignore[method-assign]
+    # The gate stands outside of everything, FastAPI's own middleware too: nothing is parsed before it has agreed.
+    gate = Gate(app.build_middleware_stack(), settings=settings, keys=keys, meter=meter, log_key=credentials.log_key(recommender.folder))
+    app.middleware_stack = gate
+    app.state.gate, app.state.meter, app.state.desk = gate, meter, desk
+    return app
+
+
+def answer(value: Any, status: int = 200) -> Response:
+    """A JSON response."""
+    return Response(_dumps(value), status, media_type="application/json")
+
+
+async def _problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    return error.response()
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    """The router's own refusals. The gate is stricter than the router, so these are rare."""
+    assert isinstance(error, HTTPException)
+    kind = {404: "not-found", 405: "method-not-allowed", 413: "too-large"}.get(error.status_code, "malformed")
+    return Problem(kind, str(error.detail)).response()
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    """The answer only: the error itself goes on to the gate, which logs it."""
+    return Problem("failed", FAILED).response()
+
+
+class _Endpoints:
+    """One method for each rule of ``routes.RULES``, of the rule's name."""
+
+    def __init__(self, app: FastAPI, recommender: Recommender, settings: Settings, meter: Meter, desk: Desk) -> None:
+        self._app, self._recommender, self._limits, self._meter, self._desk = app, recommender, settings, meter, desk
+        self._rules = {rule.name: rule for rule in RULES}
+        self._page, self._policy = api_page(document(palate.__version__, settings))
+        self._document = _dumps(document(palate.__version__, settings))
+
+    # ---- pages of items
+
+    async def recommend(self, request: Request) -> Response:
+        asked = query(request.scope["query_string"], self._rules["recommend"].query, self._limits)
+        return await self._recommend(request, asked, in_parameter)
+
+    async def recommend_given(self, request: Request) -> Response:
+        asked = members(await self._body(request), self._rules["recommend_given"].body or {}, self._limits)
+        return await self._recommend(request, asked, _in_member)
+
+    async def _recommend(self, request: Request, asked: dict[str, Any], refuse: Callable[[str, str, str], Problem]) -> Response:
+        said = request.scope["palate"]
+        user, why = asked.pop("user"), asked["why"]
+        if user is not None:
+            said["user"] = user
+
+        def work() -> tuple[bytes, tuple[str, ...]]:
+            page = self._recommender.recommend(user, **asked)
+            return _dumps(page_json(page, why)).encode(), page.degraded
+
+        body, degraded = await self._do(work, refuse)
+        if degraded:
+            said["degraded"] = list(degraded)
+            for part in degraded:
+                self._meter.degraded.labels(part.split(":")[0]).inc()
+        return Response(body, 200, media_type="application/json")
+
+    async def similar(self, request: Request) -> Response:
+        asked = query(request.scope["query_string"], self._rules["similar"].query, self._limits)
+        item = self._given_id(request)
+        found = await self._do(lambda: self._recommender.similar(item, asked["k"]), in_parameter)
+        return answer({"item": item, "items": [{"item": one, "score": score} for one, score in found]})
+
+    # ---- what the world tells
+
+    async def add_events(self, request: Request) -> Response:
+        _no_query(request)
+        header = request.headers.get("idempotency-key")
+        key = None if header is None else self._checked(header, _in_header)
+        events, alone = listed(await self._body(request), self._limits)
+        if key is not None:
+            events = [_with_event_id(event, key if alone else f"{key}/{place}") for place, event in enumerate(events)]
+        outcomes = await self._do(lambda: self._recommender.record(events), _in_member)
+        counts = {"accepted": 0, "duplicate": 0, "rejected": 0}
+        for outcome in outcomes:
+            counts[outcome["status"]] += 1
+        for status, count in counts.items():
+            if count:
+                self._meter.events.labels(status).inc(count)
+        request.scope["palate"]["events"] = counts
+        if alone and counts["rejected"]:
+            raise in_body("invalid", outcomes[0].get("pointer", ""), str(outcomes[0]["reason"]))
+        return answer({**counts, "outcomes": outcomes})
+
+    async def put_item(self, request: Request) -> Response:
+        _no_query(request)
+        item = self._given_id(request)
+        given = members(await self._body(request), self._rules["put_item"].body or {}, self._limits)
+        new = await self._do(lambda: self._recommender.put_item(item, **given), _in_attributes)
+        return answer({"item": item, "created": new}, 201 if new else 200)
+
+    async def put_user(self, request: Request) -> Response:
+        _no_query(request)
+        user = self._given_id(request)
+        request.scope["palate"]["user"] = user
+        given = members(await self._body(request), self._rules["put_user"].body or {}, self._limits)
+        new = await self._do(lambda: self._recommender.put_user(user, **given), _in_attributes)
+        return answer({"user": user, "created": new}, 201 if new else 200)
+
+    async def forget(self, request: Request) -> Response:
+        _no_query(request)
+        user = self._given_id(request)
+        request.scope["palate"]["user"] = user
+        return answer(await self._do(lambda: self._recommender.forget(user), in_parameter))
+
+    # ---- the service itself
+
+    async def live(self, request: Request) -> Response:
+        return answer({"status": "live"})
+
+    async def ready(self, request: Request) -> Response:
+        if self._app.state.gate.draining or not self._app.state.ready:
+            raise Problem("not-ready", "the service is starting or stopping", headers={"Retry-After": "1"})
+        return answer({"status": "ready", "versions": dict(self._recommender.versions)})
+
+    async def metrics(self, request: Request) -> Response:
+        self._meter.waiting.set(self._desk.under_way)
+        self._meter.as_of.set(self._recommender.sequence)
+        return Response(self._meter.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def docs(self, request: Request) -> Response:
+        return Response(self._page, media_type="text/html", headers={"content-security-policy": self._policy})
+
+    async def document(self, request: Request) -> Response:
+        return Response(self._document, media_type="application/json")
+
+    # ---- what they share
+
+    async def _do(self, work: Callable[[], Any], refuse: Callable[[str, str, str], Problem]) -> Any:
+        """Work on the desk; what the recommender refuses becomes a problem at the right place."""
+        try:
+            return await self._desk.do(work)
+        except NotFound as error:
+            raise Problem("not-found", str(error)) from None
+        except Conflict as error:
+            raise refuse("conflict", error.field, str(error)) from None
+        except AskError as error:
+            raise refuse("invalid", error.field, str(error)) from None
+        except NotDurable as error:
+            raise Problem("storage", str(error), headers={"Retry-After": "10"}) from None
+
+    async def _body(self, request: Request) -> Any:
+        try:
+            async with asyncio.timeout(_SLOW_BODY):
+                body = await request.body()
+        except TimeoutError:
+            raise Problem("malformed", f"the body was not here after {_SLOW_BODY:.0f} s", headers={"Connection": "close"}) from None
+        return parse(body, self._limits)
+
+    def _given_id(self, request: Request) -> str:
+        return self._checked(request.scope["palate"]["id"], lambda detail: Problem("invalid", detail, [{"parameter": "path", "detail": detail}]))
+
+    def _checked(self, text: str, problem: Callable[[str], Problem]) -> str:
+        try:
+            return str(check(_ID, text, self._limits))
+        except ValueError as error:
+            raise problem(f"the id {error}") from None
+
+
+def page_json(page: Page, why: bool) -> dict[str, Any]:
+    """A page as clients get it; with ``why`` each item's scores by stage and the trace come along."""
+    items: list[dict[str, Any]] = []
+    for shown in page.items:
+        one: dict[str, Any] = {"item": shown.item, "position": shown.position, "score": shown.score, "propensity": shown.propensity}
+        if why:
+            one["scores"] = dict(shown.scores)
+        items.append(one)
+    found: dict[str, Any] = {"request_id": page.request_id, "items": items, "degraded": page.degraded, "versions": dict(page.versions)}
+    found |= {"as_of": page.as_of, "time": page.now, "replayed": page.replayed}
+    if page.notes:
+        found["notes"] = page.notes
+    if why:
+        found["trace"] = page.trace
+    return found
+
+
+def _in_header(detail: str) -> Problem:
+    return Problem("invalid", detail, [{"header": "Idempotency-Key", "detail": detail}])
+
+
+def _in_member(kind: str, name: str, detail: str) -> Problem:
+    return in_body(kind, pointer(*name.split("/")) if name else "", detail)
+
+
+def _in_attributes(kind: str, name: str, detail: str) -> Problem:
+    return _in_member(kind, name or "attributes", detail)
+
+
+def _with_event_id(event: Any, event_id: str) -> Any:
+    if isinstance(event, Mapping) and event.get("event_id") is None:
+        return {**event, "event_id": event_id}
+    return event
+
+
+def _no_query(request: Request) -> None:
+    query(request.scope["query_string"], {}, Settings())

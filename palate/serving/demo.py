@@ -1,0 +1,219 @@
+"""``palate demo``: real data from the download to a service that learns, in one go, each step said as it happens."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from palate.assembly import OpenRun, open_run
+from palate.recipe import Recipe
+from palate.store import RunError
+from palate.workflow import evaluate, train, write_report
+
+Say = Callable[[str], None]
+
+
+class DemoError(ValueError):
+    """The demo could not go on; the text says at which step and why."""
+
+
+class Client:
+    """One kept-alive connection to a service on this machine."""
+
+    def __init__(self, port: int, key: str = "") -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+
+    def call(self, method: str, path: str, body: Any = None, **query: Any) -> Any:
+        """The JSON answer; DemoError where the service says no."""
+        target = f"{path}?{urlencode(query)}" if query else path
+        headers = {**self._headers, "Content-Type": "application/json"}
+        self._connection.request(method, target, None if body is None else json.dumps(body), headers)
+        response = self._connection.getresponse()
+        answer = response.read()
+        if response.status >= 400:
+            raise DemoError(f"{method} {path} answered {response.status}: {answer.decode(errors='replace')}")
+        return json.loads(answer)
+
+
+class Service:
+    """``palate serve`` as a process of its own on a free port, stopped when the block ends."""
+
+    def __init__(self, run: Path, state: Path, key: str) -> None:
+        self._run, self._state, self._key = run, state, key
+        self.port = _free_port()
+
+    def __enter__(self) -> Service:
+        self._log = tempfile.TemporaryFile()
+        command = [sys.executable, "-m", "palate.cli", "serve", str(self._run), "--port", str(self.port), "--state", str(self._state)]
+        environment = {**os.environ, "PALATE_KEYS": f"read+write+admin:{self._key}"}
+        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, env=environment)
+        until = time.monotonic() + 120
+        while time.monotonic() < until:
+            if self._process.poll() is not None:
+                raise DemoError(f"the service did not start:\n{self._tail()}")
+            try:
+                Client(self.port).call("GET", "/health/ready")
+            except (OSError, http.client.HTTPException, DemoError):
+                time.sleep(0.1)
+            else:
+                return self
+        self.__exit__()
+        raise DemoError(f"the service was not ready after two minutes:\n{self._tail()}")
+
+    def __exit__(self, *error: object) -> None:
+        self._process.terminate()
+        try:
+            self.code = self._process.wait(15)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self.code = self._process.wait()
+
+    def _tail(self) -> str:
+        self._log.seek(0)
+        return self._log.read().decode(errors="replace")[-3000:]
+
+
+def run_demo(out: Path, recipe: Path | None, data: Path | None, say: Say) -> None:
+    """All of it. A run that is at ``out`` already is used again."""
+    begun = time.perf_counter()
+    run = _trained(out, recipe, data, say)
+    _measured(run, out, say)
+    state = Path(tempfile.mkdtemp(prefix="palate-demo-"))
+    key = "demo_" + secrets.token_urlsafe(24)
+    say("")
+    say("== The service")
+    with Service(out, state, key) as service:
+        say(f"   palate serve {out} listens on http://127.0.0.1:{service.port}")
+        _asked(run, Client(service.port, key), say)
+        _timed(run, Client(service.port), say)
+    say(f"   stopped (exit code {service.code})")
+    say("")
+    say(f"Done in {time.perf_counter() - begun:.0f} s. The report: {out / 'report.html'}. Serve it yourself: palate serve {out}")
+
+
+def _trained(out: Path, recipe: Path | None, data: Path | None, say: Say) -> OpenRun:
+    try:
+        run = open_run(out)
+    except RunError:
+        if (out / "current").exists():
+            raise
+    else:
+        say(f"== A run is at {out} already and is used again (another one: --out)")
+        return run
+    plan = Recipe.load(recipe or recipe_file())
+    if data is not None:
+        plan = replace(plan, data=replace(plan.data, options={**plan.data.options, "folder": str(data.resolve())}))
+    say(f"== Data and training: {plan.name}")
+    return train(plan, out, report=lambda line: say(f"   {line}"))
+
+
+def recipe_file() -> Path:
+    """recipes/movielens.toml beside the package or below the present folder; DemoError where neither is."""
+    places = [Path(__file__).parents[2] / "recipes" / "movielens.toml", Path(__file__).parents[1] / "recipes" / "movielens.toml"]
+    places.append(Path("recipes/movielens.toml"))
+    for place in places:
+        if place.is_file():
+            return place
+    raise DemoError("recipes/movielens.toml is not there; name a recipe with --recipe")
+
+
+def _measured(run: OpenRun, out: Path, say: Say) -> None:
+    say("")
+    say("== What each stage achieves, on events later than everything it learned from")
+    kept = out / f"evaluation-{run.run.version}.json"
+    if kept.is_file():
+        found = json.loads(kept.read_text("utf-8"))
+    else:
+        found = evaluate(out, report=lambda line: say(f"   {line}"))
+        kept.write_text(json.dumps(found, ensure_ascii=False), "utf-8")
+    for line in lines_of(found):
+        say(f"   {line}")
+    say(f"   the report with plots: {write_report(out, out / 'report.html')}")
+
+
+def lines_of(found: Mapping[str, Any], depth: int = 0) -> list[str]:
+    """Nested figures as indented lines; what is long or a list is left to the report."""
+    lines = []
+    for name, value in found.items():
+        pad = "  " * depth
+        if isinstance(value, Mapping):
+            plain = {k: v for k, v in value.items() if isinstance(v, (int, float, str)) and not isinstance(v, bool)}
+            if plain and len(plain) == len(value):
+                lines.append(f"{pad}{name:<24} " + "  ".join(f"{k} {_figure(v)}" for k, v in list(plain.items())[:10]))
+            elif depth < 3:
+                lines += [f"{pad}{name}", *lines_of(value, depth + 1)]
+        elif isinstance(value, (int, float, str)):
+            lines.append(f"{pad}{name:<24} {_figure(value)}")
+    return lines
+
+
+def _figure(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _asked(run: OpenRun, client: Client, say: Say) -> None:
+    """The three kinds of askers, then the loop: answer, events, another answer."""
+    items, users = run.items, run.users
+    known = users.ids[int(run.base.users[-1])]
+    titles = items.column("title") if "title" in items.attribute_names else items.ids
+
+    def show(head: str, page: Mapping[str, Any]) -> list[str]:
+        ids = [one["item"] for one in page["items"]]
+        degraded = f" (did without {', '.join(page['degraded'])})" if page["degraded"] else ""
+        say(f"   {head}{degraded}")
+        for one in page["items"][:5]:
+            say(f"      {one['position'] + 1}. {titles[items.row(one['item'])]}  [{one['item']}]  {one['score']:.4f}")
+        if not ids:
+            raise DemoError(f"{head}: the list is empty")
+        return ids
+
+    first = show(f"for the known user {known}:", client.call("GET", "/v1/recommendations", user=known, k=10))
+    taken = [items.ids[row] for row in dict.fromkeys(run.base.items[run.base.users == run.base.users[0]][-5:].tolist())]
+    say(f"   for a history of {len(taken)} films ({', '.join(str(titles[items.row(one)]) for one in taken[:3])} …):")
+    show("the answer:", client.call("POST", "/v1/recommendations", {"history": taken, "k": 10, "log": False}))
+    show("for a stranger:", client.call("GET", "/v1/recommendations", user="a-stranger", k=10, log="false"))
+    liked = first[:3]
+    kind = next((kind for signal in run.signals for kind in signal.kinds), "event")
+    told = [{"user": known, "item": one, "kind": kind, "value": 5.0, "event_id": f"demo-{one}"} for one in liked]
+    outcome = client.call("POST", "/v1/events", told)
+    again = client.call("POST", "/v1/events", told)
+    say(f"   told that {known} liked {len(liked)} of them: {outcome['accepted']} accepted; told again: {again['duplicate']} duplicates")
+    second = show(f"for {known} now:", client.call("GET", "/v1/recommendations", user=known, k=10))
+    repeated = set(first) & set(second)
+    if outcome["accepted"] != len(liked) or again["duplicate"] != len(liked):
+        raise DemoError(f"events were not counted once each: {outcome}, {again}")
+    if repeated:
+        raise DemoError(f"shown twice: {', '.join(sorted(repeated))}")
+    say(f"   the list has moved on: {len(second)} items, none of which was shown before")
+
+
+def _timed(run: OpenRun, client: Client, say: Say) -> None:
+    users = [users for users in run.users.ids if users][:200]
+    for user in users[:20]:
+        client.call("GET", "/v1/recommendations", user=user, k=10, log="false")
+    took = []
+    for place in range(200):
+        begun = time.perf_counter()
+        client.call("GET", "/v1/recommendations", user=users[place % len(users)], k=10)
+        took.append((time.perf_counter() - begun) * 1e3)
+    took.sort()
+    say(f"   200 pages, whole funnel and page log, one client: p50 {took[99]:.1f} ms, p99 {took[197]:.1f} ms")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
