@@ -92,6 +92,27 @@ def bootstrap_mean(values: Doubles, users: NDArray[np.int64] | None = None, repl
     return bootstrap(per_user(values, users), _ratio, replicates, level, seed)
 
 
+def bootstrap_means(
+    values: Doubles, users: NDArray[np.int64] | None = None, replicates: int = 1000, level: float = 0.95, seed: int = 0
+) -> list[Interval]:
+    """Means of the columns of ``values`` ``[N, M]``, each with its interval, all from the same draws of users."""
+    values = np.asarray(values, np.float64)
+    owners = np.arange(len(values)) if users is None else np.unique(users, return_inverse=True)[1]
+    size = int(owners.max(initial=-1)) + 1
+    known = ~np.isnan(values)
+    sums, counts = np.empty((size, values.shape[1])), np.empty((size, values.shape[1]))
+    for m in range(values.shape[1]):
+        sums[:, m] = np.bincount(owners, np.where(known[:, m], values[:, m], 0.0), minlength=size)
+        counts[:, m] = np.bincount(owners, known[:, m], minlength=size)
+    if not size:
+        return [Interval(float("nan"), float("nan"), float("nan"), level, 0)] * values.shape[1]
+    parts = [(drawn @ sums, drawn @ counts) for drawn in draws(size, replicates, seed)]
+    above, below = np.concatenate([a for a, _ in parts]), np.concatenate([b for _, b in parts])
+    drawn_means = _ratio(np.stack([above.ravel(), below.ravel()], 1)).reshape(above.shape)
+    means = _ratio(np.stack([sums.sum(0), counts.sum(0)], 1))
+    return [interval_of(float(means[m]), drawn_means[:, m], level, int((counts[:, m] > 0).sum())) for m in range(values.shape[1])]
+
+
 def bootstrap_ratio(above: Doubles, below: Doubles, replicates: int = 1000, level: float = 0.95, seed: int = 0) -> Interval:
     """Sum of ``above`` over sum of ``below`` (one entry a user) with its interval."""
     return bootstrap(np.stack([above, below], 1).astype(np.float64), _ratio, replicates, level, seed)
