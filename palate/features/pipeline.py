@@ -66,6 +66,11 @@ class FeaturePipeline:
         """The recall routes whose scores or ranks it reads."""
         return tuple(dict.fromkeys(feature.route for feature in self.features if isinstance(feature, Routed)))
 
+    @property
+    def items(self) -> Catalogue:
+        """The catalogue of items that ``bind`` gave it."""
+        return self._bound(self._items).catalogue
+
     # ---- fitting
 
     def fit(
