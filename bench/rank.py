@@ -61,7 +61,7 @@ def train(schema: Schema, sets: dict[str, Pointwise], seed: int, **options: Any)
         k: options.pop(k) for k in ("dim", "hidden", "dropout", "form") if k in options
     }
     model = DeepFM(schema, **settings)
-    trainer = Trainer(**{"epochs": 50, "batch_size": 2048, "patience": 2, "seed": seed, "threads": 1} | options)
+    trainer = Trainer(**{"epochs": 50, "batch_size": 2048, "patience": 5, "seed": seed, "threads": 1} | options)
     scoring = 0.0
 
     def score() -> float:

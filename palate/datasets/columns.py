@@ -77,7 +77,7 @@ class Columns:
         """Rows ``chosen`` int64 ``[n]`` of every column."""
         found = {}
         for name, values in self._columns.items():
-            one = values[chosen]
+            one = values[chosen] if isinstance(values, Spans) else values.index_select(0, chosen)
             found[name] = one.float() if one.is_floating_point() else one.long()
         return found
 

@@ -47,9 +47,9 @@ class Pointwise:
 
     def batch(self, chosen: Tensor, generator: torch.Generator | None = None) -> Batch:
         """The rows ``chosen`` int64 ``[n]``: features, ``label:<task>`` and ``group``. Nothing is drawn: ``generator`` is not used."""
-        batch = Batch(group=self.groups[chosen])
+        batch = Batch(group=self.groups.index_select(0, chosen))
         for part, rows in self._parts:
-            batch.update(part.take(chosen if rows is None else rows[chosen]))
+            batch.update(part.take(chosen if rows is None else rows.index_select(0, chosen)))
         batch.update(self.labels.take(chosen))
         return batch
 

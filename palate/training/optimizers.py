@@ -40,21 +40,22 @@ class Rows(Optimizer):
                 rows, gradient = by_row(parameter.grad)
                 state = self.state[parameter]
                 state["step"] += 1
-                values = parameter[rows]
+                values = parameter.index_select(0, rows)
                 if group["weight_decay"]:
                     values -= group["lr"] * group["weight_decay"] * values
                 if self.method == "adam":
                     step = float(state["step"])
-                    mean = state["mean"][rows].lerp_(gradient, 0.1)
-                    square = state["square"][rows].mul_(0.999).addcmul_(gradient, gradient, value=0.001)
-                    state["mean"][rows], state["square"][rows] = mean, square
+                    mean = state["mean"].index_select(0, rows).lerp_(gradient, 0.1)
+                    square = state["square"].index_select(0, rows).mul_(0.999).addcmul_(gradient, gradient, value=0.001)
+                    state["mean"].index_copy_(0, rows, mean)
+                    state["square"].index_copy_(0, rows, square)
                     scale = (square / (1 - 0.999**step)).sqrt_().add_(1e-8)
                     values.addcdiv_(mean, scale, value=-group["lr"] / (1 - 0.9**step))
                 else:
                     square = state["square"][rows] + gradient.pow(2).mean(1)
                     state["square"][rows] = square
                     values -= group["lr"] * gradient / (square.sqrt() + 1e-8)[:, None]
-                parameter[rows] = values
+                parameter.index_copy_(0, rows, values)
 
 
 def by_row(gradient: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,7 +66,7 @@ def by_row(gradient: Tensor) -> tuple[Tensor, Tensor]:
         read = torch.zeros(size, dtype=torch.bool)
         read[places] = True
         rows = read.nonzero()[:, 0]
-        inverse = (read.cumsum(0) - 1)[places]
+        inverse = read.cumsum(0).sub_(1).index_select(0, places)
     else:
         rows, inverse = torch.unique(places, return_inverse=True)
     return rows, values.new_zeros(len(rows), values.shape[1]).index_add_(0, inverse, values)

@@ -1,0 +1,113 @@
+"""Worlds with known answers, and schemas that hold one of everything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from palate.batch import Batch
+from palate.datasets.pairs import Pairs
+from palate.datasets.pointwise import Pointwise
+from palate.schema import Feature, Label, Owner, Schema
+
+TASKS = (Label("choose"), Label("like", weight=0.5))
+
+
+def schema_of_everything(*labels: Label) -> Schema:
+    """Every owner and every kind of feature; the history shares the items' table."""
+    return Schema(
+        (
+            Feature("user_id", "user", "category", 40),
+            Feature("age", "user", "number"),
+            Feature("history", "user", "sequence", 60, length=5, shares="item_id"),
+            Feature("hour", "context", "category", 26),
+            Feature("item_id", "item", "category", 60),
+            Feature("tags", "item", "sequence", 12, length=3),
+            Feature("year", "item", "number"),
+            Feature("text", "item", "vector", dim=4),
+            Feature("route.score", "pair", "number"),
+            Feature("route.rank", "pair", "number"),
+        ),
+        labels or TASKS,
+        user_id="user_id",
+        item_id="item_id",
+        history="history",
+    )
+
+
+def columns(schema: Schema, size: int, *owners: Owner, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Random values that are in order, ids from 2 up; sequences end in padding."""
+    random = torch.Generator().manual_seed(seed)
+    found = {}
+    for feature in schema.of(*owners) if owners else schema.features:
+        if feature.kind == "category":
+            found[feature.name] = torch.randint(2, feature.vocab_size, (size,), generator=random)
+        elif feature.kind == "sequence":
+            ids = torch.randint(2, feature.vocab_size, (size, feature.length), generator=random)
+            lengths = torch.randint(1, feature.length + 1, (size, 1), generator=random)
+            found[feature.name] = torch.where(torch.arange(feature.length) < lengths, ids, 0)
+        elif feature.kind == "number":
+            found[feature.name] = torch.randn(size, generator=random)
+        else:
+            found[feature.name] = torch.randn(size, feature.dim, generator=random)
+    return found
+
+
+def labelled(schema: Schema, size: int, seed: int = 0) -> Pointwise:
+    """Random rows with random labels, some of the second task's missing."""
+    random = np.random.default_rng(seed)
+    labels = {label.name: random.integers(0, 2, size).astype(np.float32) for label in schema.labels}
+    if len(schema.labels) > 1:
+        labels[schema.labels[1].name][::3] = np.nan
+    return Pointwise(columns(schema, size, seed=seed), labels, random.integers(0, max(size // 4, 1), size))
+
+
+def paired(schema: Schema, size: int, items: int = 50, uniform: int = 0, seed: int = 0) -> Pairs:
+    """Random users, each with one item of a catalogue of ``items``; ``size`` at most ``items`` gives every user another item."""
+    random = np.random.default_rng(seed)
+    taken = random.permutation(items)[:size] if size <= items else random.integers(0, items, size)
+    return Pairs(
+        taken, np.arange(size), columns(schema, items, "item", seed=seed + 1), columns(schema, size, "user", "context", seed=seed), uniform=uniform
+    )
+
+
+class Checkerboard:
+    """Users and items are black or white and a user takes all items of their colour; one item of each user is withheld.
+
+    Who looks at colours (that nobody states) finds the withheld item before any of the other colour.
+    """
+
+    def __init__(self, users: int = 12, items: int = 12) -> None:
+        self.users, self.items = users, items
+        self.takes = np.add.outer(np.arange(users), np.arange(items)) % 2 == 0
+        self.withheld = np.array([np.flatnonzero(self.takes[user])[user // 2 % (items // 2)] for user in range(users)])
+        self.known = np.ones((users, items), bool)
+        self.known[np.arange(users), self.withheld] = False
+        self.schema = Schema(
+            (Feature("user_id", "user", "category", users + 2), Feature("item_id", "item", "category", items + 2)),
+            (Label("take"),),
+            user_id="user_id",
+            item_id="item_id",
+        )
+
+    def rows(self) -> Pointwise:
+        """All known cells of the board; as many others are withheld as needed so that colours alone tell them apart."""
+        users, items = np.nonzero(self.known)
+        return Pointwise({"user_id": users + 2, "item_id": items + 2}, {"take": self.takes[users, items].astype(np.float32)}, users)
+
+    def pairs(self, **options: Any) -> Pairs:
+        """The known cells that were taken."""
+        users, items = np.nonzero(self.known & self.takes)
+        return Pairs(items, users, {"item_id": np.arange(self.items) + 2}, {"user_id": users + 2}, **options)
+
+    def board(self) -> Batch:
+        """Every cell, user by user."""
+        users, items = np.indices(self.takes.shape).reshape(2, -1)
+        return Batch.of({"user_id": users + 2, "item_id": items + 2})
+
+    def solved_by(self, scores: np.ndarray[Any, Any]) -> bool:
+        """Whether ``scores [users, items]`` put each user's withheld item before every item of the other colour."""
+        own = scores[np.arange(self.users), self.withheld]
+        return bool(np.all(own > np.where(self.takes, -np.inf, scores).max(1)))
