@@ -1,0 +1,70 @@
+"""What ItemCF and Swing share: lists of neighbours of items, and how a history is answered from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+import numpy as np
+
+from palate.candidates import DAY, Candidates, Floats, Ints, Request
+from palate.index.topk import distinct
+from palate.recall.neighbor.similarity import Sparse
+
+
+class ItemToItem:
+    """``score(u, s) = sum over s' in the history of sim(s, s') * r(u, s')``; ``fit`` is up to the model.
+
+    ``keep`` says whose ``neighbors`` best are kept: each ``target``'s (the candidate's) or each ``source``'s (the history item's; it bounds
+    the work of a request in a large catalogue). ``weighted``: r is the history event's value, else 1. ``half_life_days``: r halves in so
+    long (0: never). ``min_value``: history events below it do not count. An empty or unknown history gets no candidates.
+    """
+
+    def __init__(
+        self, neighbors: int, keep: Literal["target", "source"], weighted: bool, half_life_days: float, min_value: float | None, threads: int
+    ) -> None:
+        if neighbors < 1:
+            raise ValueError(f"neighbors must be at least 1, not {neighbors}")
+        self.neighbors, self.keep, self.weighted, self.half_life_days, self.threads = neighbors, keep, weighted, half_life_days, threads
+        self.min_value = -np.inf if min_value is None else min_value
+        self.report: dict[str, int] = {}  #: what the caps left of the interactions
+        self._sources: Sparse | None = None
+        self._own: Sparse | None = None
+
+    def _found(self, lists: Sparse) -> Self:
+        """Take each item's own list of neighbours."""
+        return self._set(lists if self.keep == "source" else lists.transposed())
+
+    def _set(self, sources: Sparse) -> Self:
+        self._sources, self._own = sources, None
+        self._table = sources.table()
+        return self
+
+    @property
+    def sources(self) -> Sparse:
+        """Row s' holds the items s that it speaks for, with ``sim(s, s')``."""
+        if self._sources is None:
+            raise RuntimeError(f"this {type(self).__name__} is not fitted")
+        return self._sources
+
+    def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
+        return {"offsets": self.sources.offsets, "items": self.sources.columns, "similarities": self.sources.values}
+
+    def from_arrays(self, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Self:
+        return self._set(Sparse.of(arrays["offsets"], arrays["items"], arrays["similarities"], len(arrays["offsets"]) - 1))
+
+    def retrieve(self, request: Request, k: int) -> Candidates:
+        n, half_life = self.sources.width, self.half_life_days * DAY
+        query = distinct(request.histories, request.now, n, half_life=half_life, min_value=self.min_value, weighted=self.weighted)
+        return self._table.best(*query, k, request.exclude)
+
+    def similar(self, item: int, k: int) -> tuple[Ints, Floats]:
+        """The item's own nearest, best first: int64 rows and similarities; nothing for an item it was not fitted on."""
+        if not 0 <= item < self.sources.width or k <= 0:
+            return np.empty(0, np.int64), np.empty(0, np.float32)
+        if self._own is None:
+            self._own = self.sources if self.keep == "source" else self.sources.transposed()
+        own = slice(self._own.offsets[item], self._own.offsets[item + 1])
+        rows, sims = self._own.columns[own].astype(np.int64), self._own.values[own]
+        order = np.lexsort((rows, -sims))[:k]
+        return rows[order], sims[order]
