@@ -28,8 +28,8 @@ def _clean(labels: Numbers, predictions: Numbers, *more: Numbers | None) -> list
     return [labels[known], predictions[known], *rest]
 
 
-def _auc(labels: Doubles, predictions: Doubles, weights: Doubles) -> float:
-    """Area under the ROC curve of sorted rows: pairs won, ties half."""
+def auc_of_sorted(labels: Doubles, predictions: Doubles, weights: Doubles) -> float:
+    """AUC of rows that ascend by prediction: weighted pairs won over all pairs, ties half."""
     good, bad = weights * (labels > 0.5), weights * (labels <= 0.5)
     ends = np.flatnonzero(np.append(predictions[1:] != predictions[:-1], True))  # the last row of each run of equal predictions
     good_upto, bad_upto = np.cumsum(good)[ends], np.cumsum(bad)[ends]
@@ -45,7 +45,7 @@ def auc(labels: Numbers, predictions: Numbers, weights: Numbers | None = None) -
     if not len(labels):
         return float("nan")
     order = np.argsort(predictions, kind="stable")
-    return _auc(labels[order], predictions[order], weight[order])
+    return auc_of_sorted(labels[order], predictions[order], weight[order])
 
 
 class Groups(NamedTuple):
