@@ -95,15 +95,13 @@ class Embedding(nn.Module):
         parts: list[Tensor] = []
         if plan.categories:
             assert self.table is not None
-            ids = torch.stack([_column(batch, name) for name in plan.categories], 1)  # [N, F]
+            ids = _stacked(batch, plan.categories)  # [N, F]
             if bool(((ids < 0) | (ids >= plan.sizes)).any()):
                 raise ValueError(_outside(plan, ids))
             parts.append(self.table(ids + plan.starts))
         for name in plan.sequences:
             assert self.table is not None
-            ids = _column(batch, name)
-            if ids.dim() != 2:
-                raise ValueError(f"sequence {name!r} must be [N, length], not {list(ids.shape)}")
+            ids = _column(batch, name, 2)
             if ids.numel() and (int(ids.min()) < 0 or int(ids.max()) >= self._rows[name]):
                 raise ValueError(f"feature {name!r} has ids outside 0..{self._rows[name] - 1}")
             parts.append(self.table.mean(ids + self._start[name], self._start[name])[:, None])
@@ -111,8 +109,14 @@ class Embedding(nn.Module):
             values, vectors = self._numbers(batch, plan)
             parts.append(values[:, :, None] * vectors)
         for name in plan.vectors:
-            values = torch.nan_to_num(_column(batch, name).float(), 0.0, 0.0, 0.0)
-            parts.append(self.vectors[f"{self.names.index(name)}"](values)[:, None])
+            layer, values = self.vectors[f"{self.names.index(name)}"], torch.nan_to_num(_column(batch, name, 2, ids=False).float(), 0.0, 0.0, 0.0)
+            if values.shape[1] != layer.in_features:
+                raise ValueError(f"feature {name!r} must be [N, {layer.in_features}], not {list(values.shape)}")
+            parts.append(layer(values)[:, None])
+        if not parts:
+            return torch.zeros(1, 0, self.dim)  # no field of these owners: one row that adds nothing
+        if len({len(part) for part in parts}) > 1:
+            raise ValueError(f"the columns of the batch have different lengths: {', '.join(f'{name} {len(batch[name])}' for name in plan.names)}")
         return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
     def only_numbers(self, batch: Batch, *owners: Owner) -> tuple[Tensor, Tensor] | None:
@@ -122,7 +126,7 @@ class Embedding(nn.Module):
 
     def _numbers(self, batch: Batch, plan: Plan) -> tuple[Tensor, Tensor]:
         assert self.numbers is not None
-        values = torch.stack([_column(batch, name) for name in plan.numbers], 1).float()  # [N, F]
+        values = _stacked(batch, plan.numbers, ids=False).float()  # [N, F]
         return torch.nan_to_num(values, 0.0, 0.0, 0.0), self.numbers[plan.number_rows]
 
 
@@ -147,11 +151,22 @@ class Plan:
         return len(self.names)
 
 
-def _column(batch: Batch, name: str) -> Tensor:
-    try:
-        return batch[name]
-    except KeyError:
-        raise ValueError(f"the batch has no column {name!r}; it has {', '.join(sorted(batch)) or 'none'}") from None
+def _column(batch: Batch, name: str, axes: int, ids: bool = True) -> Tensor:
+    column = batch.get(name)
+    if column is None:
+        raise ValueError(f"the batch has no column {name!r}; it has {', '.join(sorted(batch)) or 'none'}")
+    if column.dim() != axes:
+        raise ValueError(f"column {name!r} must be {'[N]' if axes == 1 else '[N, length]'}, not {list(column.shape)}")
+    if ids and column.dtype not in (torch.int64, torch.int32):
+        raise ValueError(f"column {name!r} must hold whole ids (int64), not {column.dtype}")
+    return column
+
+
+def _stacked(batch: Batch, names: Sequence[str], ids: bool = True) -> Tensor:
+    found = [_column(batch, name, 1, ids) for name in names]
+    if len({len(column) for column in found}) > 1:
+        raise ValueError(f"the columns of the batch have different lengths: {', '.join(f'{name} {len(batch[name])}' for name in names)}")
+    return torch.stack(found, 1)
 
 
 def _outside(plan: Plan, ids: Tensor) -> str:
