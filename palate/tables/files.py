@@ -142,7 +142,7 @@ class _Text:
             raise ImportFailed(f"is not readable ({_first_line(error)})", file=name) from None
         repeated = sorted({column for column in self.columns if self.columns.count(column) > 1})
         if repeated:
-            raise ImportFailed(f"the header names {', '.join(map(repr, repeated))} twice", file=name, row=1, column=repeated[0], value=repeated[0])
+            raise ImportFailed("stands twice in the header", file=name, row=1, column=repeated[0], value=repeated[0])
 
     def _open(self) -> IO[bytes]:
         if isinstance(self.source, bytes):
@@ -274,7 +274,7 @@ def _atomic(table: Table) -> Table:
                 value=column,
             )
         if name in types:
-            raise ImportFailed(f"the header names {name!r} twice", file=table.name, row=1, column=name, value=column)
+            raise ImportFailed("stands twice in the header", file=table.name, row=1, column=name, value=column)
         types[name] = kind
     renamed = table.frame.rename(dict(zip(table.frame.columns, types, strict=True)))
     names = dict(zip(table.frame.columns, types, strict=True))

@@ -99,9 +99,9 @@ class Truth:
         if behaviour == "click":
             return click
         if behaviour == "like":  # taste alone decides, whatever made the user click
-            return click * _sigmoid(0.8 * taste - 2.0)
+            return click * _sigmoid(0.8 * taste - 3.2)
         if behaviour == "buy":
-            return click * _sigmoid(0.6 * taste + 0.3 * self.appeal[items] - 3.0 - 0.8 * np.log(self.price[items]))
+            return click * _sigmoid(0.6 * taste + 0.3 * self.appeal[items] - 3.6 - 0.8 * np.log(self.price[items]))
         raise ValueError(f"behaviour must be one of {', '.join(map(repr, BEHAVIOURS))}, not {behaviour!r}")
 
 
@@ -124,9 +124,9 @@ def synthetic(
     """A seeded world; its rows of users and items are the rows that ``truth`` speaks of, and their ids "u<row>" and "i<row>".
 
     ``events``: rows of the table, impressions and what followed them together; the last page is cut off where that number is reached, so
-    it is exact (and the last days may stay empty). Kinds: "impression", "click", "like", "buy" (value: the price paid). Each impression bears the ``request_id`` of its page,
-    ``scene``, ``position`` (from 0) and ``propensity``: the probability with which the policy chose this item for this place, given the
-    user, the moment and the items above it. Later events of the page bear the same.
+    it is exact (and the last days may stay empty). Kinds: "impression", "click", "like", "buy" (value: the price paid). Each impression
+    bears the ``request_id`` of its page, ``scene``, ``position`` (from 0) and ``propensity``: the probability with which the policy chose
+    this item for this place, given the user, the moment and the items above it. Later events of the page bear the same.
 
     ``click_rate``: mean chance of a click on what the policy shows, if looked at. ``taste``: the spread of taste in logits. ``explored``:
     share of places filled by popularity alone; the others by the user's liking for categories. 40 % of the items appear while the
