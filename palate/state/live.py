@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palate.candidates import DAY, Floats, Histories, Ints, Ragged
+from palate.state.catalogue import Catalogue
+from palate.state.consumed import Consumed
 from palate.state.past import checked_windows
 
 REMEMBERED = 65_536  #: applied events kept one by one, so that a request's counts stay those of its ``as_of``
@@ -50,7 +52,9 @@ class LiveHistory:
         """Fills an empty history from many events in any order. Rows of -1 are left out."""
         if self._start:
             raise ValueError("only an empty history can be loaded")
-        order = np.lexsort((keys, times, users))
+        inverted = np.diff(times) < 0
+        inverted |= (np.diff(times) == 0) & (np.diff(keys) < 0)
+        order = np.lexsort((keys, times, users)) if inverted.any() else np.argsort(users, kind="stable")
         order = order[(users[order] >= 0) & (items[order] >= 0)]
         owners = users[order]
         n_users = int(owners[-1]) + 1 if len(owners) else 0
@@ -472,3 +476,27 @@ class CountsAsOf:
 def key_of(event_id: str) -> int:
     """Stable tiebreak of events of one instant: 62 bits of a hash of the event's id."""
     return int.from_bytes(hashlib.blake2b(event_id.encode(), digest_size=8).digest(), "big") >> 2
+
+
+def digest(history: LiveHistory, counts: LiveCounts, consumed: Consumed, users: Catalogue, items: Catalogue) -> str:
+    """A hash of all three by id, so that it does not depend on which row an id was given."""
+
+    def named(catalogue: Catalogue) -> NDArray[np.uint64]:
+        hashes = (hashlib.blake2b(one.encode(), digest_size=8).digest() for one in catalogue.ids)
+        return np.frombuffer(b"".join(hashes), np.uint64)
+
+    names = {"users": named(users), "items": named(items)}
+    whole = hashlib.blake2b(digest_size=16)
+    for row, id in sorted(enumerate(users.ids), key=lambda pair: pair[1]):
+        mine, used = history.histories([row]), consumed.of(row)
+        if len(mine.items) or len(used):
+            whole.update(id.encode() + b"\0" + len(mine.items).to_bytes(4, "big"))
+            for column in (names["items"][mine.items], mine.times, mine.signals, mine.values, np.sort(names["items"][used])):
+                whole.update(column.tobytes())
+    for side, tables in counts.content().items():
+        for table in tables:
+            entity, signal = np.divmod(table[:, -2], max(1, len(counts.signals)))
+            columns = [*table[:, :-2].T, names[side][entity], signal, table[:, -1]]
+            order = np.lexsort(columns[-2::-1])
+            whole.update(len(table).to_bytes(8, "big") + b"".join(column[order].tobytes() for column in columns))
+    return whole.hexdigest()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import numpy as np
@@ -51,14 +52,16 @@ class SeenFilter(Protocol):
 class SeenBy:
     """The filter as one user sees it at one moment: what a funnel's filter asks."""
 
-    __slots__ = ("_filter", "now", "user")
+    __slots__ = ("_filter", "_lock", "now", "user")
 
-    def __init__(self, filter: SeenFilter, user: int, now: int) -> None:
+    def __init__(self, filter: SeenFilter, user: int, now: int, lock: AbstractContextManager[Any] | None = None) -> None:
         self._filter, self.user, self.now = filter, user, now
+        self._lock = lock or nullcontext()
 
     def contains(self, items: Ints) -> NDArray[np.bool_]:
         """Whether each of ``items`` ``[N]`` was shown to the user within the window."""
-        return self._filter.contains(self.user, np.asarray(items, np.int64), self.now)
+        with self._lock:
+            return self._filter.contains(self.user, np.asarray(items, np.int64), self.now)
 
 
 class _Journal:
