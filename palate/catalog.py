@@ -92,6 +92,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("global_time", "split", "tables.splits:global_time", "everything after one moment is held out"),
     Entry("leave_last_out", "split", "tables.splits:leave_last_out", "each user's last events are held out"),
     Entry("ratio", "split", "tables.splits:ratio", "a share of each user's events is held out"),
+    Entry("by_session", "split", "tables.splits:by_session", "whole sessions that end after one moment are held out"),
     # data
     Entry("movielens-100k", "data", "tables.sources.movielens:movielens_100k", "100,000 ratings of 1,682 films by 943 users, with times", "Harper, Konstan, ACM TiiS 2015"),
     Entry("synthetic", "data", "tables.sources.synthetic:synthetic", "a world of any size whose preferences are known"),
