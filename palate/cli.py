@@ -346,6 +346,13 @@ def main() -> None:
         text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
         say(f"palate: {text or type(error).__name__}")
         sys.exit(1)
+    except RuntimeError as error:
+        from palate.state.log import StateError
+
+        if not isinstance(error, StateError) or os.environ.get("PALATE_TRACEBACK"):
+            raise
+        say(f"palate: {error}")
+        sys.exit(1)
     except KeyboardInterrupt:
         say("palate: interrupted")
         sys.exit(130)

@@ -19,9 +19,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import palate
+from palate.funnel.funnel import Busy
 from palate.recommender import AskError, Conflict, NotDurable, NotFound, Page, Recommender
 from palate.serving import keys as credentials
-from palate.serving.desk import Desk
+from palate.serving.desk import Desk, busy
 from palate.serving.gate import Gate
 from palate.serving.keys import Keys
 from palate.serving.meter import Meter
@@ -161,7 +162,7 @@ class _Endpoints:
                 self._meter.events.labels(status).inc(count)
         request.scope["palate"]["events"] = counts
         if alone and counts["rejected"]:
-            raise in_body("invalid", outcomes[0].get("pointer", ""), str(outcomes[0]["reason"]))
+            raise in_body("invalid", pointer(outcomes[0]["field"]) if outcomes[0]["field"] else "", outcomes[0]["reason"])
         return answer({**counts, "outcomes": outcomes})
 
     async def put_item(self, request: Request) -> Response:
@@ -218,6 +219,8 @@ class _Endpoints:
             raise refuse("conflict", error.field, str(error)) from None
         except AskError as error:
             raise refuse("invalid", error.field, str(error)) from None
+        except Busy:
+            raise busy() from None
         except NotDurable as error:
             raise Problem("storage", str(error), headers={"Retry-After": "10"}) from None
 

@@ -51,13 +51,13 @@ class Client:
 class Service:
     """``palate serve`` as a process of its own on a free port, stopped when the block ends."""
 
-    def __init__(self, run: Path, state: Path, key: str) -> None:
-        self._run, self._state, self._key = run, state, key
+    def __init__(self, run: Path, state: Path, key: str, *options: str) -> None:
+        self._run, self._state, self._key, self._options = run, state, key, options
         self.port = _free_port()
 
     def __enter__(self) -> Service:
         self._log = tempfile.TemporaryFile()
-        command = [sys.executable, "-m", "palate.cli", "serve", str(self._run), "--port", str(self.port), "--state", str(self._state)]
+        command = [sys.executable, "-m", "palate.cli", "serve", str(self._run), "--port", str(self.port), "--state", str(self._state), *self._options]
         environment = {**os.environ, "PALATE_KEYS": f"read+write+admin:{self._key}"}
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, env=environment)
         until = time.monotonic() + 120
@@ -72,6 +72,11 @@ class Service:
                 return self
         self.__exit__()
         raise DemoError(f"the service was not ready after two minutes:\n{self._tail()}")
+
+    @property
+    def pid(self) -> int:
+        """The service's process."""
+        return self._process.pid
 
     def __exit__(self, *error: object) -> None:
         self._process.terminate()
