@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,8 @@ OWNERS = {"item_id": "item", "release_year": "item", "genre1": "item"}
 def read(folder: Path) -> tuple[Schema, dict[str, Pointwise]]:
     """The three parts with vocabularies of the training rows only."""
     parts = {name: pl.read_csv(folder / f"{name}.csv", infer_schema=False) for name in ("train", "valid", "test")}
-    features, ids = [], {name: {} for name in parts}
+    features: list[Feature] = []
+    ids: dict[str, dict[str, np.ndarray[Any, Any]]] = {name: {} for name in parts}
     for field in FIELDS:
         known = {value: place + 2 for place, value in enumerate(parts["train"][field].fill_null("").unique(maintain_order=True))}
         features.append(Feature(field, OWNERS.get(field, "user"), "category", len(known) + 2))  # type: ignore[arg-type]
@@ -55,7 +57,7 @@ def predict(model: DeepFM, rows_: Pointwise) -> tuple[np.ndarray[Any, Any], np.n
         return batch["label:click"].numpy(), model.predict(batch)[:, 0].numpy()
 
 
-def train(schema: Schema, sets: dict[str, Pointwise], seed: int, **options: Any) -> tuple[DeepFM, dict[str, Any]]:
+def train(schema: Schema, sets: dict[str, Pointwise], seed: int, epochs: int = 50) -> tuple[DeepFM, dict[str, Any]]:
     torch.manual_seed(seed)
     settings = {"dim": 10, "hidden": (128, 128, 128), "dropout": 0.2} | {
         k: options.pop(k) for k in ("dim", "hidden", "dropout", "form") if k in options
@@ -124,7 +126,10 @@ def request_cost(repeats: int = 300) -> dict[str, Any]:
 def peer(python: str, folder: Path) -> dict[str, Any]:
     """RecBole's DeepFM in the same minute: its own figures."""
     environment = os.environ | {"NT": "1", "OMP_NUM_THREADS": "1", "USER": os.environ.get("USER", "bench")}
-    done = subprocess.run([python, str(folder / "peers/run_recbole.py"), "DeepFM", "ctr", "10"], capture_output=True, text=True, env=environment)
+    script = [str(Path(python).absolute()), str((folder / "peers/run_recbole.py").resolve()), "DeepFM", "ctr", "10"]
+    with tempfile.TemporaryDirectory() as scratch:  # it writes logs where it stands
+        environment.setdefault("BENCH_HOME", scratch)
+        done = subprocess.run(script, capture_output=True, text=True, env=environment, cwd=scratch)
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     if not lines:
         raise SystemExit(f"the peer gave no result:\n{done.stderr[-2000:]}")

@@ -5,12 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
 
 from palate.batch import Batch
+from palate.candidates import DAY, Histories, Request
+from palate.datasets.interactions import Interactions
 from palate.datasets.pairs import Pairs
 from palate.datasets.pointwise import Pointwise
 from palate.schema import Feature, Label, Owner, Schema
+from palate.state.catalogue import Catalogue
+from palate.state.past import Past
+from palate.state.rows import EventRows
 
 TASKS = (Label("choose"), Label("like", weight=0.5))
 
@@ -93,7 +99,7 @@ class Checkerboard:
         )
 
     def rows(self) -> Pointwise:
-        """All known cells of the board; as many others are withheld as needed so that colours alone tell them apart."""
+        """All known cells of the board, labelled by whether they were taken."""
         users, items = np.nonzero(self.known)
         return Pointwise({"user_id": users + 2, "item_id": items + 2}, {"take": self.takes[users, items].astype(np.float32)}, users)
 
@@ -111,3 +117,41 @@ class Checkerboard:
         """Whether ``scores [users, items]`` put each user's withheld item before every item of the other colour."""
         own = scores[np.arange(self.users), self.withheld]
         return bool(np.all(own > np.where(self.takes, -np.inf, scores).max(1)))
+
+
+class Shop:
+    """A small catalogue with attributes of every kind and events with values and times; what counters are fitted on."""
+
+    def __init__(self, users: int = 40, items: int = 30, events: int = 400, seed: int = 0) -> None:
+        random = np.random.default_rng(seed)
+        genres, authors, words = ("drama", "crime", "comedy", "war"), ("ann", "bob", "cleo"), ("red", "blue", "night", "day", "sea", "city")
+        self.users, self.items, self.now = users, items, 400 * DAY
+        frame = pl.DataFrame(
+            {
+                "id": [f"item {item}" for item in range(items)],
+                "title": [" ".join(random.choice(words, 3)) for _ in range(items)],
+                "genres": [sorted({str(genre) for genre in random.choice(genres, 2)}) for _ in range(items)],
+                "author": [str(random.choice(authors)) for _ in range(items)],
+                "year": [int(year) for year in random.integers(1980, 2020, items)],
+            }
+        )
+        self.catalogue = Catalogue.of(frame, created={f"item {item}": int(random.integers(300, 400)) * DAY for item in range(items // 2)})
+        popularity = 1 / np.arange(1, items + 1)
+        taken = random.choice(items, events, p=popularity / popularity.sum())
+        times = np.sort(random.integers(300 * DAY, self.now, events))
+        values = random.integers(1, 6, events).astype(np.float32)
+        self.rows = EventRows(random.integers(0, users, events), taken, times, np.ones(events, np.uint32), values, ("taken",))
+        self.interactions = Interactions.of(self.rows, users, items, weighted=True, now=self.now)
+        self.past = Past(self.rows, users, items)
+
+    def request(self, users: list[int], **fields: Any) -> Request:
+        """These users at the end of time, with what they did before."""
+        return self.past.request(np.array(users, np.int64), np.full(len(users), self.now, np.int64), **fields)
+
+    def stranger(self, history: list[int], value: float = 5.0) -> Request:
+        """A user nobody knows, with a history given in the request."""
+        size = len(history)
+        times = self.now - 1 - np.arange(size, dtype=np.int64)[::-1]
+        values, offsets = np.full(size, value, np.float32), np.array([0, size], np.int64)
+        histories = Histories(np.array(history, np.int64), times, np.ones(size, np.uint32), values, offsets)
+        return Request(np.array([-1]), histories, np.array([self.now]))

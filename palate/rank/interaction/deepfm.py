@@ -38,6 +38,8 @@ class DeepFM(Ranker):
         form: Literal["parallel", "serial"] = "parallel",
     ) -> None:
         super().__init__(schema)
+        if dim < 1:
+            raise ValueError(f"dim must be 1 or more, not {dim}")
         self.dim, self.form, fields = dim, form, len(schema.features)
         self.embedding = Embedding(schema.features, dim + len(self.tasks))  # the linear weights are the last T columns: one look-up
         self.bias = nn.Parameter(torch.zeros(len(self.tasks)))

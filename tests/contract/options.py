@@ -1,0 +1,43 @@
+"""Other values for every option of a catalog entry, made from its signature."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+from palate.build import options_of, parameters
+
+NOT_ANSWERS = {"threads"}  #: options that change the cost of an answer, never the answer
+NAMED: dict[str, list[Any]] = {"attribute": ["author"], "attributes": [("genres",), ("author", "genres")], "text": [("title",)]}
+BESIDE: dict[str, dict[str, Any]] = {"keep": {"neighbors": 3}}  #: what an option needs beside it to matter in a small world
+
+
+def others(cls: type, *provided: Any) -> Iterator[tuple[str, list[Any], bool]]:
+    """Each option's name, other values than its default, and whether every one of them must change something (else one is enough)."""
+    for name in options_of(cls, *provided):
+        if name in NOT_ANSWERS:
+            continue
+        parameter, hint = parameters(cls)[name]
+        default = parameter.default
+        if name in NAMED:
+            yield name, [value for value in NAMED[name] if value != default], True
+        elif typing.get_origin(hint) is typing.Literal:
+            yield name, [value for value in typing.get_args(hint) if value != default], True
+        else:
+            yield name, _values(name, default, hint), False
+
+
+def _values(name: str, default: Any, hint: Any) -> list[Any]:
+    if isinstance(default, bool):
+        return [not default]
+    if isinstance(default, int):
+        return [value for value in (default + 1, default // 2, 2, 1, 0) if value != default]
+    if isinstance(default, float):
+        return [default / 2, default * 2] if default else [0.5, 2.0, 20.0]
+    if default is None and float in typing.get_args(hint) and typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return [2.5, 4.0]
+    if isinstance(default, tuple) and all(isinstance(one, int) for one in default):
+        return [(*default, 4), (*default[:-1], default[-1] + 1)] if default else [(4,)]
+    raise NotImplementedError(f"say in tests/contract/options.py which other values {name!r} ({hint}) can have")

@@ -1,0 +1,246 @@
+"""What every model with weights promises, asked of each one in the catalog."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from palate import catalog
+from palate.batch import Batch
+from palate.build import OptionError, build
+from palate.contracts import Embedder, Halved, Model, Ranker
+from palate.layers.halves import rows
+from palate.schema import UNKNOWN
+from palate.training.trainer import Examples, Trainer
+from tests.contract.options import others
+from tests.worlds import Checkerboard, columns, labelled, paired, schema_of_everything
+
+SCHEMA = schema_of_everything()
+ENTRIES = [entry for entry in catalog.ENTRIES if entry.kind in ("recall", "prerank", "rank")]
+
+
+def entries_of(kind: type) -> list[Any]:
+    return [pytest.param(cls, id=entry.name) for entry in ENTRIES if isinstance(cls := entry.load(), type) and issubclass(cls, kind)]
+
+
+MODELS, RANKERS, EMBEDDERS = entries_of(Model), entries_of(Ranker), entries_of(Embedder)
+every_model = pytest.mark.parametrize("cls", MODELS)
+every_ranker = pytest.mark.parametrize("cls", RANKERS)
+every_embedder = pytest.mark.parametrize("cls", EMBEDDERS)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def make(cls: type[Model], schema: Any = SCHEMA, **options: Any) -> Model:
+    torch.manual_seed(0)
+    return build(cls, options, schema)
+
+
+def examples(model: Model | type[Model], size: int = 64) -> Examples:
+    return (
+        labelled(SCHEMA, size) if issubclass(model if isinstance(model, type) else type(model), Ranker) else paired(SCHEMA, size, items=80, uniform=7)
+    )
+
+
+def answers(model: Model, batch: Batch) -> Tensor:
+    """Logits ``[N, T]`` or scores ``[N, N]``."""
+    model.eval()
+    with torch.inference_mode():
+        return model(batch) if isinstance(model, Ranker) else model.encode_user(batch) @ model.encode_item(batch).T
+
+
+def fitted(cls: type[Model], epochs: int = 2, **options: Any) -> Model:
+    model = make(cls, **options)
+    Trainer(epochs=epochs, batch_size=16, learning_rate=0.01).fit(model, examples(model))
+    return model
+
+
+def test_the_catalog_has_them() -> None:
+    assert len(RANKERS) >= 2
+    assert len(EMBEDDERS) >= 1
+
+
+@every_model
+def test_every_weight_gets_a_gradient(cls: type[Model]) -> None:
+    wanted = [{}] + [{name: value} for name, values, each in others(cls, SCHEMA) if each for value in values]
+    for options in wanted:
+        model = make(cls, **options).train()
+        data = examples(model)
+        model.loss(data.batch(torch.arange(len(data)), torch.Generator().manual_seed(0))).backward()
+        for name, weight in model.named_parameters():
+            assert weight.grad is not None, f"{name} with {options}"
+            assert float(weight.grad.to_dense().abs().sum()) > 0, f"{name} with {options}"
+
+
+@every_model
+def test_every_option_changes_something(cls: type[Model]) -> None:
+    batch = Batch(columns(SCHEMA, 10, seed=3))
+    plain = answers(fitted(cls), batch)
+    assert torch.equal(plain, answers(fitted(cls), batch))  # else any difference below would prove nothing
+    for name, values, each in others(cls, SCHEMA):
+        changed = []
+        for value in values:
+            try:
+                changed.append(not torch.equal(plain, answers(fitted(cls, **{name: value}), batch)))
+            except OptionError:  # a value this option refuses
+                continue
+        assert changed, f"no other value of {name} is allowed among {values}"
+        assert (all if each else any)(changed), f"{name} changes nothing at {values}"
+
+
+@every_model
+def test_it_fits_one_batch(cls: type[Model]) -> None:
+    options = {"dropout": 0.0} if any(name == "dropout" for name, _, _ in others(cls, SCHEMA)) else {}
+    model = make(cls, **options)
+    if isinstance(model, Ranker):
+        data: Examples = labelled(SCHEMA, 32)
+    else:
+        data = paired(SCHEMA, 32, items=32)
+    batch = data.batch(torch.arange(32))
+    start = float(model.loss(batch).detach())
+    Trainer(epochs=150, batch_size=32, learning_rate=0.01).fit(model, data)
+    assert float(model.loss(batch).detach()) < 0.15 * start
+
+
+@every_model
+def test_saved_and_loaded_it_answers_the_same(cls: type[Model]) -> None:
+    model, other = fitted(cls), make(cls)
+    batch = Batch(columns(SCHEMA, 10, seed=3))
+    assert not torch.equal(answers(model, batch), answers(other, batch))
+    other.load_state_dict(load(save({name: values.contiguous() for name, values in model.state_dict().items()})))
+    assert torch.equal(answers(model, batch), answers(other, batch))
+
+
+@every_model
+def test_an_answer_does_not_depend_on_the_rest_of_the_batch(cls: type[Model]) -> None:
+    model, batch = fitted(cls), Batch(columns(SCHEMA, 20, seed=3))
+    whole = answers(model, batch)
+    for row in (0, 7, 19):
+        alone = answers(model, batch.take(slice(row, row + 1)))
+        expected = whole[row : row + 1] if isinstance(model, Ranker) else whole[row : row + 1, row : row + 1]
+        torch.testing.assert_close(alone, expected, atol=1e-5, rtol=0)
+
+
+@every_model
+def test_the_same_seed_gives_the_same_weights(cls: type[Model]) -> None:
+    one, other = fitted(cls).state_dict(), fitted(cls).state_dict()
+    assert all(torch.equal(values, other[name]) for name, values in one.items())
+
+
+def strange(size: int, owners: tuple[Any, ...]) -> dict[str, Tensor]:
+    """Users or items of which nothing is known."""
+    empty = {}
+    for feature in SCHEMA.of(*owners):
+        if feature.kind == "category":
+            empty[feature.name] = torch.full((size,), UNKNOWN)
+        elif feature.kind == "sequence":
+            empty[feature.name] = torch.zeros(size, feature.length, dtype=torch.int64)
+        else:
+            empty[feature.name] = torch.full((size,) if feature.kind == "number" else (size, feature.dim), float("nan"))
+    return empty
+
+
+@every_model
+def test_unseen_users_and_items_get_an_answer(cls: type[Model]) -> None:
+    model, known = fitted(cls), columns(SCHEMA, 3, seed=3)
+    for owners in (("user", "context"), ("item",), ("pair",), ("user", "context", "item", "pair")):
+        assert torch.isfinite(answers(model, Batch({**known, **strange(3, owners)}))).all(), owners
+    if isinstance(model, Ranker):
+        one = answers(model, Batch({**known, **strange(3, ("user", "context"))}))
+        assert len(torch.unique(one[:, 0])) == 3  # a stranger's items are still told apart
+
+
+HOSTILE = [
+    ("user_id", torch.tensor([2, 40, 3]), "'user_id'"),
+    ("user_id", torch.tensor([2, -1, 3]), "'user_id'"),
+    ("item_id", torch.tensor([2, 2**62, 3]), "'item_id'"),
+    ("item_id", torch.tensor([2.0, 3.0, 4.0]), "'item_id' must hold whole ids"),
+    ("history", torch.full((3, 5), 60), "'history'"),
+    ("history", torch.full((3, 5), -7), "'history'"),
+    ("tags", torch.tensor([2, 3, 4]), "'tags' must be"),
+    ("tags", torch.full((3, 3), 12), "'tags'"),
+    ("year", torch.zeros(3, 2), "'year' must be"),
+    ("text", torch.zeros(3, 5), "'text' must be"),
+    ("age", torch.zeros(4), "different lengths"),
+    ("user_id", torch.tensor([2, 3]), "different lengths"),
+]
+
+
+@every_model
+@pytest.mark.parametrize(("name", "values", "text"), HOSTILE, ids=lambda value: str(value)[:30].replace("\n", " "))
+def test_hostile_columns_are_a_clear_error(cls: type[Model], name: str, values: Tensor, text: str) -> None:
+    model, batch = make(cls), Batch(columns(SCHEMA, 3))
+    batch[name] = values
+    with pytest.raises(ValueError, match=text):
+        answers(model, batch)
+
+
+@every_model
+def test_a_missing_column_is_named(cls: type[Model]) -> None:
+    model, batch = make(cls), Batch(columns(SCHEMA, 3))
+    del batch["tags"]
+    with pytest.raises(ValueError, match="no column 'tags'"):
+        answers(model, batch)
+
+
+@every_model
+def test_a_misspelt_option_is_named_with_the_right_one(cls: type[Model]) -> None:
+    with pytest.raises(OptionError, match="did you mean 'dim'"):
+        make(cls, dimm=8)
+
+
+@every_ranker
+def test_a_ranker_without_tasks_is_refused(cls: type[Ranker]) -> None:
+    schema = schema_of_everything()
+    with pytest.raises(OptionError, match="label"):
+        make(cls, type(schema)(schema.features))
+
+
+@every_ranker
+def test_logits_and_probabilities_have_a_column_a_task(cls: type[Ranker]) -> None:
+    model, batch = make(cls).eval(), Batch(columns(SCHEMA, 5))
+    assert model(batch).shape == (5, 2)
+    torch.testing.assert_close(model.predict(batch), torch.sigmoid(model(batch)))
+
+
+@every_ranker
+def test_halves_are_the_whole(cls: type[Ranker]) -> None:
+    model = fitted(cls)
+    if not (isinstance(model, Halved) and hasattr(model, "combine")):
+        pytest.skip("it has no halves")
+    batch = Batch(columns(SCHEMA, 9, seed=4))
+    with torch.inference_mode():
+        parts = [model.half(batch, "user", "context"), rows(model.half(batch, "item"), torch.arange(9)), model.half(batch, "pair")]
+        torch.testing.assert_close(model.combine(*parts), model(batch), atol=1e-5, rtol=0)
+
+
+@every_ranker
+def test_a_ranker_solves_the_checkerboard(cls: type[Ranker]) -> None:
+    world = Checkerboard()
+    model = make(cls, world.schema)
+    Trainer(epochs=150, batch_size=32, learning_rate=0.02).fit(model, world.rows())
+    scores = answers(model, world.board()).numpy().reshape(world.users, world.items)
+    assert world.solved_by(scores)
+
+
+@every_embedder
+def test_an_embedder_solves_the_checkerboard(cls: type[Embedder]) -> None:
+    world = Checkerboard()
+    model = make(cls, world.schema)
+    Trainer(epochs=60, batch_size=16, learning_rate=0.01).fit(model, world.pairs(uniform=4))
+    every = Batch.of({"user_id": np.arange(world.users) + 2, "item_id": np.arange(world.items) + 2})
+    assert world.solved_by(answers(model, every).numpy())
+
+
+@every_embedder
+def test_vectors_have_the_stated_size(cls: type[Embedder]) -> None:
+    model, batch = make(cls).eval(), Batch(columns(SCHEMA, 5))
+    assert model.encode_user(batch).shape == model.encode_item(batch).shape == (5, model.dim)
