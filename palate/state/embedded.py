@@ -129,6 +129,7 @@ class Embedded:
         """Inside the writer's transaction: what became of each event, and its key."""
         written = []
         insert = connection.cursor()
+        last = max(self._sequence, insert.execute("SELECT max(sequence) FROM events").fetchone()[0] or 0)
         for event in sound:
             key = self._next_key() if event.derived else key_of(event.event_id)
             if self._tombstones and event.time <= self._tombstones.get(hashed(self._secret, event.user), -1):
@@ -136,11 +137,12 @@ class Embedded:
                 continue
             value = None if event.value is None else float(np.float32(event.value))
             record = (event.event_id, event.user, event.item, event.time, event.kind, value, event.request_id, event.context, key)
-            insert.execute("INSERT OR IGNORE INTO events VALUES (NULL,?,?,?,?,?,?,?,?,?,?)", (*record, event_crc(record)))
+            insert.execute("INSERT OR IGNORE INTO events VALUES (?,?,?,?,?,?,?,?,?,?,?)", (last + 1, *record, event_crc(record)))
             if insert.rowcount != 1:
                 written.append((Outcome("duplicate", event.event_id), event, key))
                 continue
-            written.append((Outcome("accepted", event.event_id, sequence=insert.lastrowid or 0), event, key))
+            last += 1
+            written.append((Outcome("accepted", event.event_id, sequence=last), event, key))
             if event.user not in self.users:
                 insert.execute(NEW, ("users", event.user, now))
             if event.item not in self.items:

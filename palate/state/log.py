@@ -22,7 +22,8 @@ T = TypeVar("T")
 
 GROUP = 512  #: pieces of work in one commit at most
 WAITING = 10_000  #: pieces of work that nobody waits for, at most; beyond, the caller waits
-PAGES = 4_000  #: pages in the write-ahead file before they are moved to the log even if there is no pause
+ROOM = 4_194_304  #: bytes of the write-ahead file made ready at the start: syncing a file that does not grow costs half as much
+FULL = 4_000  #: changes after which the write-ahead file is moved to the log even if there is no pause
 PAUSE = 0.25  #: seconds without work after which the write-ahead file is moved
 
 TABLES = """
@@ -89,7 +90,7 @@ class Log:
         self.path = folder / "log.sqlite" if folder else None
         self._lock_file = self._mark_file = -1
         self._commits = 0
-        self._dirty = 0  # commits since the write-ahead file was moved
+        self._dirty = 0  # changes since the write-ahead file was moved, about
         self._closed = False
         self._tasks: queue.SimpleQueue[Ticket[Any] | None] = queue.SimpleQueue()
         self._reading, self._door = threading.Lock(), threading.Lock()
@@ -142,6 +143,7 @@ class Log:
             )
         self._mark_file = os.open(self.folder / "mark", os.O_RDWR | os.O_CREAT, 0o600)
         self._write_mark()
+        self._make_room(self.folder / "log.sqlite-wal")
         self._sync_folder()
 
     def _connect(self, path: Path) -> sqlite3.Connection:
@@ -149,6 +151,14 @@ class Log:
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "wal_autocheckpoint=0", "secure_delete=ON", "cache_size=-16384"):
             connection.execute(f"PRAGMA {pragma}")
         return connection
+
+    def _make_room(self, path: Path) -> None:
+        """Zeros behind the last record: SQLite takes them for the end of the file."""
+        with contextlib.suppress(OSError), open(path, "r+b") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.write(bytes(max(0, ROOM - size)))
+            file.flush()
+            os.fsync(file.fileno())
 
     def _lock(self, path: Path) -> None:
         self._lock_file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
@@ -226,7 +236,7 @@ class Log:
                         break
                     group.append(more)
             self._commit(group)
-            if self._dirty >= PAGES:
+            if self._dirty >= FULL:
                 self._checkpoint()
             if stop:
                 return
@@ -237,6 +247,7 @@ class Log:
         connection, memory = self._connection, self.folder is None
         with self._reading if memory else contextlib.nullcontext():
             try:
+                changes = connection.total_changes
                 connection.execute("BEGIN IMMEDIATE")
                 for ticket in group:
                     if len(group) > 1:
@@ -260,7 +271,7 @@ class Log:
                 self._fail(group, error)
                 return
         self._commits += 1
-        self._dirty += 1
+        self._dirty += 4 + connection.total_changes - changes
         self._write_mark()
         for ticket in group:
             if ticket._error is None:

@@ -79,8 +79,8 @@ def read_events(connection: sqlite3.Connection, after: int, users: Catalogue, it
         parts.append((users.rows(user), items.rows(item), np.array(time, np.int64), shown, values, np.array(key, np.int64)))
     found = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
     none = (np.empty(0, np.int64),) * 3 + (np.empty(0, np.uint32), np.empty(0, np.float32), np.empty(0, np.int64))
-    columns: list[NDArray[Any]] = [np.concatenate(column) for column in zip(none, *parts, strict=True)]
-    return Logged(*columns, last=found[0] if found else 0)  # type: ignore[arg-type]
+    owners, things, times, signals_, values_, keys = (np.concatenate(column) for column in zip(none, *parts, strict=True))
+    return Logged(owners, things, times, signals_, values_, keys, found[0] if found else 0)
 
 
 def read_pages(connection: sqlite3.Connection, since: int, path: Any) -> Iterator[tuple[str, int, list[str]]]:
