@@ -318,7 +318,8 @@ class Recommender:
 
     def put_item(self, item: str, attributes: Mapping[str, Any] | None = None, *, created: int | None = None, available: bool | None = None) -> bool:
         """Add an item or change the named attributes of one; True if it is new. It can be recommended at once."""
-        with self._writing, _told("item"):
+        _checked_id("item", item)
+        with self._writing, _told("attributes"):
             new = item not in self.items
             row = self.state.put_item(item, attributes or {}, created=created, available=available)
             self._index(np.array([row], np.int64))
@@ -326,7 +327,8 @@ class Recommender:
 
     def put_user(self, user: str, attributes: Mapping[str, Any] | None = None) -> bool:
         """Add a user or change the named attributes of one; True if new."""
-        with self._writing, _told("user"):
+        _checked_id("user", user)
+        with self._writing, _told("attributes"):
             new = user not in self.users
             self.state.put_user(user, attributes or {})
         return new
@@ -371,9 +373,7 @@ class Recommender:
         self.close()
 
     def _row_of(self, item: str) -> int:
-        fault = id_fault(item)
-        if fault:
-            raise AskError("item", f"the item's id {fault}")
+        _checked_id("item", item)
         row = self.items.row(item)
         if row < 0:
             raise NotFound("item", "there is no such item")
@@ -414,6 +414,12 @@ def _told(field: str) -> Iterator[None]:
         raise AskError(field, str(error)) from error
 
 
+def _checked_id(name: str, value: Any) -> None:
+    fault = id_fault(value)
+    if fault:
+        raise AskError(name, f"{name} {fault}")
+
+
 def _checked(
     user: str | None,
     k: int,
@@ -425,9 +431,7 @@ def _checked(
 ) -> None:
     for name, value in (("user", user), ("request_id", request_id)):
         if value is not None:
-            fault = id_fault(value)
-            if fault:
-                raise AskError(name, f"{name} {fault}")
+            _checked_id(name, value)
     if type(k) is not int or k < 0:
         raise AskError("k", f"k must be a whole number of at least 0, not {k!r}")
     if type(scene) is not str:

@@ -169,7 +169,7 @@ class _Endpoints:
         _no_query(request)
         item = self._given_id(request)
         given = members(await self._body(request), self._rules["put_item"].body or {}, self._limits)
-        new = await self._do(lambda: self._recommender.put_item(item, **given), _in_attributes)
+        new = await self._do(lambda: self._recommender.put_item(item, **given), _in_member)
         return answer({"item": item, "created": new}, 201 if new else 200)
 
     async def put_user(self, request: Request) -> Response:
@@ -177,7 +177,7 @@ class _Endpoints:
         user = self._given_id(request)
         request.scope["palate"]["user"] = user
         given = members(await self._body(request), self._rules["put_user"].body or {}, self._limits)
-        new = await self._do(lambda: self._recommender.put_user(user, **given), _in_attributes)
+        new = await self._do(lambda: self._recommender.put_user(user, **given), _in_member)
         return answer({"user": user, "created": new}, 201 if new else 200)
 
     async def forget(self, request: Request) -> Response:
@@ -265,10 +265,6 @@ def _in_header(detail: str) -> Problem:
 
 def _in_member(kind: str, name: str, detail: str) -> Problem:
     return in_body(kind, pointer(*name.split("/")) if name else "", detail)
-
-
-def _in_attributes(kind: str, name: str, detail: str) -> Problem:
-    return _in_member(kind, name or "attributes", detail)
 
 
 def _with_event_id(event: Any, event_id: str) -> Any:
