@@ -45,8 +45,7 @@ class ItemCF(ItemToItem):
         users = Sparse.of(capped.offsets, capped.items, capped.values, capped.n_items)
         weights = None
         if self.similarity == "adjusted_cosine":
-            mean = users.sums(users.values) / np.maximum(users.lengths, 1)
-            users = users.with_values(users.values - np.repeat(mean, users.lengths))
+            users = users.less(np.repeat(users.means(), users.lengths))
         elif self.similarity != "cosine":
             users = users.with_values(np.ones(len(capped)))
         items = users.transposed()

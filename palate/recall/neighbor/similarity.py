@@ -56,6 +56,15 @@ class Sparse:
         totals: Doubles = np.bincount(np.repeat(np.arange(len(self)), self.lengths), weights=values, minlength=len(self)).astype(np.float64)
         return totals
 
+    def means(self) -> Doubles:
+        """Mean value of each row, float64 ``[R]``; 0 for an empty one."""
+        return self.sums(self.values) / np.maximum(self.lengths, 1)
+
+    def less(self, means: Doubles) -> Sparse:
+        """Each value less ``means [E]``; what only rounding leaves becomes 0, so that equal ratings say nothing."""
+        away = self.values - means
+        return self.with_values(np.where(np.abs(away) > 1e-6 * np.abs(means), away, 0.0))
+
     def table(self) -> Table:
         """The same rows (not copied) as something to be asked for its best columns."""
         return Table.of(self.offsets, self.columns, self.values, self.width)

@@ -57,11 +57,11 @@ class UserCF:
     def _set(self, users: Sparse, by_item: Sparse) -> Self:
         self._raw = by_item
         values = users.values.astype(np.float64)
-        self._means = _means(users)
+        self._means = users.means()
         self._weights: Doubles | None = None
         self._norms: Doubles = users.lengths.astype(np.float64)
         if self.similarity == "pearson":
-            by_item = by_item.with_values(by_item.values - self._means[by_item.columns])
+            by_item = by_item.less(self._means[by_item.columns])
         elif self.similarity == "cosine":
             self._norms = np.sqrt(users.sums(values**2))
         else:
@@ -110,7 +110,7 @@ class UserCF:
         if self.similarity == "cosine" and self.weighted:
             norms = np.sqrt(rows.sums(rows.values.astype(np.float64) ** 2))
         elif self.similarity == "pearson":
-            rows, norms, measure = rows.with_values(rows.values - np.repeat(_means(rows), rows.lengths)), _NO_NORMS, CENTRED
+            rows, norms, measure = rows.less(np.repeat(rows.means(), rows.lengths)), _NO_NORMS, CENTRED
         elif self.similarity == "jaccard":
             norms, measure = rows.lengths.astype(np.float64), JACCARD
         else:  # every value is 1
@@ -128,7 +128,7 @@ class UserCF:
         The requester's mean where no neighbour rated the item.
         """
         history = self._history(request)
-        near, mean = self._neighborhood(request, history), _means(history)
+        near, mean = self._neighborhood(request, history), history.means()
         users, shape = self.users, (len(self.users), self.users.width)
         similar = csr_matrix((near.values, near.columns, near.offsets), shape=(len(near), shape[0]))
         away = csr_matrix((users.values - np.repeat(self._means, users.lengths), users.columns, users.offsets), shape=shape)
@@ -137,7 +137,3 @@ class UserCF:
         above, below = (np.asarray((similar @ part)[at], np.float64).ravel() for part in (away, rated))
         expected: Floats = (mean[at[0]] + above / np.where(below > 0, below, 1.0)).astype(np.float32)
         return expected
-
-
-def _means(rows: Sparse) -> Doubles:
-    return rows.sums(rows.values) / np.maximum(rows.lengths, 1)
