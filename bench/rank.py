@@ -59,11 +59,8 @@ def predict(model: DeepFM, rows_: Pointwise) -> tuple[np.ndarray[Any, Any], np.n
 
 def train(schema: Schema, sets: dict[str, Pointwise], seed: int, epochs: int = 50) -> tuple[DeepFM, dict[str, Any]]:
     torch.manual_seed(seed)
-    settings = {"dim": 10, "hidden": (128, 128, 128), "dropout": 0.2} | {
-        k: options.pop(k) for k in ("dim", "hidden", "dropout", "form") if k in options
-    }
-    model = DeepFM(schema, **settings)
-    trainer = Trainer(**{"epochs": 50, "batch_size": 2048, "patience": 5, "seed": seed, "threads": 1} | options)
+    model = DeepFM(schema, dim=10, hidden=(128, 128, 128), dropout=0.2)
+    trainer = Trainer(epochs=epochs, batch_size=2048, patience=5, seed=seed, threads=1)
     scoring = 0.0
 
     def score() -> float:

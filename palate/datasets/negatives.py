@@ -28,10 +28,10 @@ def taken(user_row: Tensor, item_row: Tensor) -> Tensor:
     size = len(user_row)
     strangers = -1 - torch.arange(size)  # two users the catalogue does not know are not one
     users, user = torch.unique(torch.where(user_row < 0, strangers, user_row), return_inverse=True)
-    items, item = torch.unique(item_row, return_inverse=True)
-    took = torch.zeros(len(users), len(items), dtype=torch.bool)
-    took[user, item[:size]] = True
-    mask = took[user].index_select(1, item)
+    row, column = (item_row[:size, None] == item_row).nonzero(as_tuple=True)
+    took = torch.zeros(len(users), len(item_row), dtype=torch.bool)
+    took[user[row], column] = True
+    mask = took.index_select(0, user)
     place = torch.arange(size)
     mask[place, place] = False
     return mask

@@ -43,8 +43,8 @@ def hinge(positive: Tensor, negative: Tensor, margin: float = 1.0) -> Tensor:
 def sampled_softmax(scores: Tensor, log_q: Tensor | None = None) -> Tensor:
     """Cross-entropy of each row of ``scores [B, N]`` whose right answer is column b of row b.
 
-    ``log_q [N]`` is each column's log-probability of being drawn; subtracting it makes the sampled softmax an estimate of the full one
-    (Bengio, Senecal, 2008; Yi et al., RecSys 2019). Minus infinity marks a column that is not to be compared in that row.
+    ``log_q`` ``[N]`` or ``[B, N]`` is each column's log-probability of being drawn; subtracting it makes the sampled softmax an estimate of
+    the full one (Bengio, Senecal, 2008; Yi et al., RecSys 2019). Infinity marks a column that is not to be compared in that row.
     """
     corrected = scores if log_q is None else scores - log_q
     return F.cross_entropy(corrected, torch.arange(len(scores), device=scores.device))

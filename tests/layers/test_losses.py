@@ -58,10 +58,11 @@ def test_sampled_softmax_with_log_q_estimates_the_full_softmax() -> None:
 
 
 def test_sampled_softmax_by_hand() -> None:
-    scores, log_q = torch.tensor([[1.0, 2.0, 0.5], [0.0, -1.0, -torch.inf]]), torch.log(torch.tensor([0.5, 0.2, 0.3]))
+    scores, log_q = torch.tensor([[1.0, 2.0, 0.5], [0.0, -1.0, 7.0]]), torch.log(torch.tensor([0.5, 0.2, 0.3]))
     rows = scores - log_q
     expected = -(torch.log_softmax(rows, 1)[0, 0] + torch.log_softmax(rows[1, :2], 0)[1]) / 2
-    assert losses.sampled_softmax(scores, log_q) == pytest.approx(float(expected), rel=1e-6)
+    skipped = torch.tensor([[False, False, False], [False, False, True]])
+    assert losses.sampled_softmax(scores, log_q.expand(2, 3).masked_fill(skipped, torch.inf)) == pytest.approx(float(expected), rel=1e-6)
 
 
 def test_listwise_is_zero_for_the_same_order_of_scores_and_by_hand_otherwise() -> None:

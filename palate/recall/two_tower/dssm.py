@@ -63,10 +63,11 @@ class DSSM(Embedder):
         return F.normalize(vectors, dim=1) if self.normalise else vectors
 
     def loss(self, batch: Batch) -> Tensor:
-        scores = self.encode_user(batch) @ self.encode_item(batch).T / self.temperature  # [B, N]
+        scores = (self.encode_user(batch) / self.temperature) @ self.encode_item(batch).T  # [B, N]
         skipped = taken(batch["user_row"], batch["item_row"])  # a user's own other items are no negatives
         if self.kind == "listwise":
-            return losses.sampled_softmax(scores.masked_fill(skipped, -torch.inf), batch["log_q"] if self.log_q else None)
+            log_q = batch["log_q"] if self.log_q else torch.zeros(scores.shape[1])
+            return losses.sampled_softmax(scores, log_q.expand(scores.shape).masked_fill(skipped, torch.inf))
         positive = scores.diagonal()
         others = skipped | torch.eye(*scores.shape, dtype=torch.bool)
         if self.kind == "pointwise":
