@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numba import njit
@@ -54,6 +54,8 @@ class Cap:
 class Block:
     """These items never: by id, or by having any of ``values`` in ``attribute``. Ids and values that appear later are blocked then."""
 
+    policy: ClassVar[bool] = True  # the funnel serves nothing that has not passed it
+
     def __init__(self, catalogue: Catalogue, items: Sequence[str] = (), attribute: str = "", values: Sequence[str] = ()) -> None:
         if not items and not values:
             raise ValueError("Block needs items, or an attribute and its values")
@@ -89,11 +91,14 @@ class Pin:
     """These items at these places (1 is the first; without ``places`` the first ones), in all scenes or those of ``scenes``.
 
     What may not be offered is not pinned either: an item that is unknown, withdrawn, or excluded by the request (seen, blocked by its
-    user) is passed over, and the list moves up. An item that recall did not bring is put in with the score of the item it pushes down and
-    NaN in the other columns. The column ``pinned`` is 1 for pinned items; a pin owes nothing to chance, so its propensity is 1.
+    user) is passed over, and the list moves up. Only what came through the funnel, and so through its filters, is moved. ``insert`` also puts
+    in items that recall or pre-rank left out, with the score of the item they push down and NaN in the other columns: no filter but the
+    two above has seen these. The column ``pinned`` is 1 for pinned items; a pin owes nothing to chance, so its propensity is 1.
     """
 
-    def __init__(self, catalogue: Catalogue, items: Sequence[str], places: Sequence[int] = (), scenes: Sequence[str] = ()) -> None:
+    def __init__(
+        self, catalogue: Catalogue, items: Sequence[str], places: Sequence[int] = (), scenes: Sequence[str] = (), insert: bool = False
+    ) -> None:
         if not items or len(set(items)) != len(items):
             raise ValueError("Pin needs at least one item, each named once")
         places = tuple(places) or tuple(range(1, len(items) + 1))
@@ -101,7 +106,7 @@ class Pin:
             raise ValueError("Pin needs one place for each item, from 1 on, each given once")
         by_place = sorted(zip(places, items, strict=True))
         self.places, self.items, self.scenes = [place for place, _ in by_place], [item for _, item in by_place], tuple(scenes)
-        self._catalogue = catalogue
+        self._catalogue, self.insert = catalogue, insert
 
     def __call__(self, request: Request, candidates: Candidates) -> Candidates:
         if self.scenes and request.scene not in self.scenes:
@@ -114,6 +119,7 @@ class Pin:
             allowed = fit if request.exclude is None else fit & ~np.isin(rows, request.exclude[b])
             start, end = int(candidates.offsets[b]), int(candidates.offsets[b + 1])
             here = candidates.items[start:end]
+            allowed = allowed if self.insert else allowed & np.isin(rows, here)
             others = (start + np.flatnonzero(~np.isin(here, rows[allowed]))).tolist()
             line: list[tuple[int, int, bool]] = [(source, int(candidates.items[source]), False) for source in others]
             for place, row in zip(self.places, rows, strict=True):

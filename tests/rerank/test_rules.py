@@ -89,7 +89,7 @@ def test_block() -> None:
 def test_pin_moves_inserts_and_passes_over() -> None:
     world = shop("abcdef")
     offered = line(4).with_columns(like=np.array([0.9, 0.8, 0.7, 0.6]), propensity=np.array([1.0, 1.0, 0.3, 0.2]))
-    step = Pin(world, items=["i3", "i5", "unknown"], places=[1, 3, 2])
+    step = Pin(world, items=["i3", "i5", "unknown"], places=[1, 3, 2], insert=True)
     found = step(request(1), offered)
     assert found.items.tolist() == [3, 0, 5, 1, 2]
     assert found.columns["pinned"].tolist() == [1, 0, 1, 0, 0]
@@ -100,13 +100,16 @@ def test_pin_moves_inserts_and_passes_over() -> None:
     assert np.isfinite(found.scores).all()
     seen = step(request(1, exclude=Ragged.of([[5]])), offered)
     assert seen.items.tolist() == [3, 0, 1, 2]
+    careful = Pin(world, items=["i3", "i5"], places=[1, 3])(request(1), offered)  # i5 did not come through the filters
+    assert careful.items.tolist() == [3, 0, 1, 2]
+    assert careful.columns["pinned"].tolist() == [1, 0, 0, 0]
     world.withdraw(3)
     assert step(request(1), offered).items.tolist() == [0, 1, 5, 2, 3]
 
 
 def test_pin_on_short_lists_scenes_and_batches() -> None:
     world = shop("abcdef")
-    step = Pin(world, items=["i4", "i5"], places=[1, 9], scenes=["home"])
+    step = Pin(world, items=["i4", "i5"], places=[1, 9], scenes=["home"], insert=True)
     assert step(request(1), line(2)).items.tolist() == [0, 1]
     found = step(request(3, scene="home", exclude=Ragged.of([[], [4], [4, 5]])), line(2, 0, 6))
     assert [found.items[found.offsets[b] : found.offsets[b + 1]].tolist() for b in range(3)] == [[4, 0, 1, 5], [5], [0, 1, 2, 3, 4, 5]]
