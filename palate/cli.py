@@ -219,6 +219,10 @@ def serve(
         access_log=access_log,
     )
     run_server(run, settings, state)
+    # Everything is on disk and every client is answered: the interpreter's own end would take another second for torch's sake.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 @app.command()

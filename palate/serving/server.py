@@ -19,6 +19,9 @@ from palate.serving.keys import Keys
 from palate.serving.settings import Settings, SettingsError
 
 
+_LAST = 0.1  #: seconds between the last new connection and the end of the idle ones
+
+
 class Server(uvicorn.Server):
     """uvicorn, but the first SIGTERM begins a drain instead of an end: for ``drain`` seconds the service says that it is not ready, asks
     each connection to close with its next answer and still answers; then it stops listening and what is under way may finish.
@@ -32,6 +35,12 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets=sockets)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(_LAST)  # whoever connected just before is still answered, and asked to close
+        await super().shutdown(sockets=sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._gate.draining or self._loop is None:  # a second signal, or one before the service listened

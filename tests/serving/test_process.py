@@ -246,7 +246,7 @@ def restarts(run: Path, tmp_path: Path, count: int) -> None:
         time.sleep(0.3)
     try:
         for pages in load.pages:
-            for query, ids in pages.items():
+            for query, ids in random.Random(count).sample(sorted(pages.items()), min(40, len(pages))):
                 status, page = ask(port, "GET", f"/v1/recommendations?{query}", headers={"X-API-Key": KEY})
                 assert (status, [one["item"] for one in page["items"]]) == (200, ids)
     finally:
