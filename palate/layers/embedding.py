@@ -86,7 +86,8 @@ class Embedding(nn.Module):
     def plan(self, *owners: Owner) -> Plan:
         """What the features of these owners need (all features when none is named)."""
         if owners not in self._plans:
-            self._plans[owners] = Plan(self, owners)
+            with torch.inference_mode(False):  # first asked for while serving, it must do for training too
+                self._plans[owners] = Plan(self, owners)
         return self._plans[owners]
 
     def forward(self, batch: Batch, *owners: Owner) -> Tensor:

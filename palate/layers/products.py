@@ -16,5 +16,6 @@ def inner_products(fields: Tensor) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _upper(size: int) -> Tensor:
-    rows, columns = torch.triu_indices(size, size, offset=1)
-    return rows * size + columns
+    with torch.inference_mode(False):  # first asked for while serving, it must do for training too
+        rows, columns = torch.triu_indices(size, size, offset=1)
+        return rows * size + columns

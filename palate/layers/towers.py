@@ -7,7 +7,6 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 
 class Dropout(nn.Module):
@@ -34,8 +33,7 @@ class Dropout(nn.Module):
 class Tower(nn.Module):
     """Linear layers with ReLU and dropout between them: ``[N, inputs] -> [N, hidden[0]] -> ... -> [N, outputs]``.
 
-    ``first`` and ``rest`` may be called apart: ``rest(first(x))`` is ``forward(x)``, and ``first`` is linear, so that sums of it over parts of x
-    can be formed ahead (``partial``).
+    The first layer's product is a sum over parts of the input: ``partial`` gives each part's share ahead, ``rest`` all that follows.
     """
 
     def __init__(self, inputs: int, hidden: Sequence[int], outputs: int, dropout: float = 0.0) -> None:
@@ -43,27 +41,29 @@ class Tower(nn.Module):
         if min((*hidden, 1)) < 1:
             raise ValueError(f"hidden sizes must be 1 or more, not {tuple(hidden)}")
         sizes = [inputs, *hidden, outputs]
-        self.layers = nn.ModuleList(nn.Linear(size, following) for size, following in pairwise(sizes))
         self.width = sizes[1]  #: of the first layer's result
+        self.weight = nn.Parameter(torch.empty(inputs, self.width))  # inputs first: the rows of some fields are then whole blocks of memory
+        self.bias = nn.Parameter(torch.zeros(self.width))
+        self.layers = nn.ModuleList(nn.Linear(size, following) for size, following in pairwise(sizes[1:]))
         self.dropout = Dropout(dropout)
+        nn.init.xavier_normal_(self.weight)
         for layer in self.layers:
             nn.init.xavier_normal_(layer.weight)  # type: ignore[arg-type]
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     def forward(self, values: Tensor) -> Tensor:
-        return self.rest(F.linear(values, self.layers[0].weight))  # type: ignore[arg-type]
+        return self.rest(values @ self.weight)
 
     def partial(self, values: Tensor, places: Tensor, width: int) -> Tensor:
         """The first layer's share ``[N, H]``, without its bias, of the fields ``values [N, f, width]`` that stand at ``places [f]`` among all."""
-        weight: Tensor = self.layers[0].weight  # type: ignore[assignment]
-        fields = weight.shape[1] // width
-        if len(places) != fields:
-            weight = weight.view(len(weight), fields, width)[:, places].flatten(1)
-        return F.linear(values.flatten(1), weight)
+        weight: Tensor = self.weight
+        if len(places) * width != len(weight):
+            weight = weight.view(-1, width, self.width).index_select(0, places).flatten(0, 1)
+        return values.flatten(1) @ weight
 
     def rest(self, first: Tensor) -> Tensor:
         """Everything after the first layer's product: ``[N, H] -> [N, outputs]``."""
-        values = first + self.layers[0].bias  # type: ignore[operator]
-        for layer in list(self.layers)[1:]:
+        values = first + self.bias
+        for layer in self.layers:
             values = layer(self.dropout(torch.relu_(values)))
         return values

@@ -111,6 +111,20 @@ def test_it_fits_one_batch(cls: type[Model]) -> None:
 
 
 @every_model
+def test_it_can_be_trained_after_it_has_answered(cls: type[Model]) -> None:
+    for options in [{}] + [{name: value} for name, values, each in others(cls, SCHEMA) if each for value in values]:
+        model = make(cls, **options)
+        batch, data = Batch(columns(SCHEMA, 4)), examples(model)
+        answers(model, batch)
+        if isinstance(model, Halved):
+            with torch.inference_mode():
+                model.half(batch, "item"), model.half(batch, "pair")
+        model.train().loss(data.batch(torch.arange(8), torch.Generator().manual_seed(0))).backward()
+        if isinstance(model, Halved):
+            model.combine(model.half(batch, "user", "context"), model.half(batch, "item"), model.half(batch, "pair")).sum().backward()
+
+
+@every_model
 def test_saved_and_loaded_it_answers_the_same(cls: type[Model]) -> None:
     model, other = fitted(cls), make(cls)
     batch = Batch(columns(SCHEMA, 10, seed=3))
@@ -214,7 +228,7 @@ def test_logits_and_probabilities_have_a_column_a_task(cls: type[Ranker]) -> Non
 @every_ranker
 def test_halves_are_the_whole(cls: type[Ranker]) -> None:
     model = fitted(cls)
-    if not (isinstance(model, Halved) and hasattr(model, "combine")):
+    if not isinstance(model, Halved):
         pytest.skip("it has no halves")
     batch = Batch(columns(SCHEMA, 9, seed=4))
     with torch.inference_mode():

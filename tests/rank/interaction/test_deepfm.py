@@ -31,7 +31,7 @@ def test_serial_feeds_the_products_to_the_tower() -> None:
     batch = Batch(columns(SCHEMA, 7))
     vectors, weights = parts(model, batch)
     products = torch.stack([(vectors[:, i] * vectors[:, j]).sum(1) for i, j in ((0, 1), (0, 2), (1, 2))], 1)
-    first = vectors.flatten(1) @ model.tower.layers[0].weight.T + products @ model.crossed.weight.T
+    first = vectors.flatten(1) @ model.tower.weight + products @ model.crossed.weight.T
     torch.testing.assert_close(model(batch), weights.sum(1) + model.tower.rest(first))
 
 
