@@ -50,6 +50,12 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("Pin", "rerank", "rerank.rules:Pin", "these items at these places"),
     Entry("Block", "rerank", "rerank.rules:Block", "these items never"),
     Entry("Explore", "rerank", "rerank.explore:Explore", "a share of the tail drawn by Plackett-Luce, propensities logged", "Plackett, 1975; Luce, 1959"),
+    # filters
+    Entry("Available", "filter", "funnel.filters:Available", "nothing that is withdrawn or unknown (always on)"),
+    Entry("Exclude", "filter", "funnel.filters:Exclude", "nothing that the request excludes (always on)"),
+    Entry("Blocked", "filter", "funnel.filters:Blocked", "these items never"),
+    Entry("Where", "filter", "funnel.filters:Where", "a condition on one attribute"),
+    Entry("Asked", "filter", "funnel.filters:Asked", "the conditions that come with a request"),
     # indexes
     Entry("Exact", "index", "index.exact:Exact", "every vector compared: the yardstick"),
     Entry("HNSW", "index", "index.hnsw:HNSW", "a navigable small-world graph", "Malkov, Yashunin, TPAMI 2020"),

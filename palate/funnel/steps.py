@@ -1,0 +1,196 @@
+"""Trained models put to work: as a route (``VectorRetriever``), as a light scorer that keeps the best (``Prerank``), as the ranker (``Rank``)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Protocol, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from palate.batch import Batch
+from palate.candidates import Candidates, Floats, Ints, Ragged, Request, offsets_of
+from palate.contracts import Embedder, Halved, Ranker
+from palate.features.pipeline import FeaturePipeline
+from palate.funnel.sides import BLOCK, ItemSide, blocks, slice_candidates, slice_request, user_batch
+from palate.schema import nearest
+from palate.state.catalogue import Catalogue
+
+LEAST = 1e-30  #: the least probability, so that its logarithm exists
+
+
+class Index(Protocol):
+    """Nearest neighbours by inner product (see ``palate.index``)."""
+
+    def fit(self, vectors: Floats, ids: Ints) -> Self: ...
+
+    def search(self, queries: Floats, k: int, exclude: Ragged | None = None) -> tuple[Ints, Floats]: ...
+
+    def add(self, ids: Ints, vectors: Floats) -> None: ...
+
+    def remove(self, ids: Ints) -> None: ...
+
+    def __len__(self) -> int: ...
+
+
+def _user_vectors(embedder: Embedder, batch: Batch, size: int) -> Tensor:
+    """float32 ``[B, D]``; ``ValueError`` where one is not finite."""
+    if size <= BLOCK:
+        vectors = embedder.encode_user(batch)
+    else:
+        vectors = torch.cat([embedder.encode_user(batch.take(slice(start, start + BLOCK))) for start in range(0, size, BLOCK)])
+    if not torch.isfinite(vectors).all():
+        raise ValueError(f"{type(embedder).__name__} gave a user a vector that is not finite")
+    return vectors
+
+
+class VectorRetriever:
+    """A ``Retriever``: the items whose vectors have the largest inner product with the user's.
+
+    Makes the vectors of all items of the catalogue that are available and fits the index on them; ``add`` and ``remove`` follow the catalogue
+    (``items``; the pipeline's own if None).
+    """
+
+    def __init__(self, embedder: Embedder, pipeline: FeaturePipeline, index: Index, items: Catalogue | None = None) -> None:
+        self.embedder, self.pipeline, self.index = embedder.eval(), pipeline, index
+        self.items = pipeline.items if items is None else items
+        rows = np.flatnonzero(self.items.available)
+        self.index.fit(self.vectors(rows), rows)
+
+    def vectors(self, rows: Ints) -> Floats:
+        """Vectors of these items, float32 ``[N, D]``."""
+        made = np.empty((len(rows), self.embedder.dim), np.float32)
+        with torch.inference_mode():
+            for start in range(0, len(rows), BLOCK):
+                some = Batch.of(self.pipeline.encode_items(rows[start : start + BLOCK]))
+                made[start : start + BLOCK] = self.embedder.encode_item(some).numpy()
+        return made
+
+    def add(self, rows: Ints) -> None:
+        """Take in new items and those whose attributes have changed; take out those that are not available."""
+        there = self.items.available[rows]
+        self.index.add(rows[there], self.vectors(rows[there]))
+        self.index.remove(rows[~there])
+
+    def remove(self, rows: Ints) -> None:
+        """Offer these no more."""
+        self.index.remove(rows)
+
+    def retrieve(self, request: Request, k: int) -> Candidates:
+        """Up to k items for each request, best first, ties by row, none of ``request.exclude``."""
+        with torch.inference_mode():
+            queries = _user_vectors(self.embedder, user_batch(self.pipeline, request), len(request)).numpy()
+        ids, scores = self.index.search(queries, min(k, len(self.index)), request.exclude)
+        there = ids >= 0
+        if there.all():
+            return Candidates(ids.ravel(), scores.ravel(), np.arange(len(ids) + 1) * ids.shape[1])
+        return Candidates(ids[there], scores[there], offsets_of(there.sum(1)))
+
+    def similar(self, item: int, k: int) -> tuple[Ints, NDArray[Any]]:
+        """The k items whose vectors have the largest inner product with this item's: rows and scores, best first."""
+        ids, scores = self.index.search(self.vectors(np.array([item])), k, Ragged.of([[item]]))
+        there = ids[0] >= 0
+        return ids[0][there], scores[0][there]
+
+
+class Prerank:
+    """Scores by an embedder's inner product and keeps the best ``keep`` of each request. Item vectors are computed once."""
+
+    def __init__(self, embedder: Embedder, pipeline: FeaturePipeline, keep: int = 300) -> None:
+        if keep < 1:
+            raise ValueError("keep must be at least 1")
+        self.embedder, self.pipeline, self.keep = embedder.eval(), pipeline, keep
+        self.items = ItemSide(pipeline, lambda batch: {"vector": self.embedder.encode_item(batch)})
+
+    def __call__(self, request: Request, candidates: Candidates) -> Candidates:
+        if not len(candidates.items):
+            return candidates
+        return candidates.rescored(self.scores(request, candidates)).top(max(self.keep, request.parameters.get("k", 0)))
+
+    def scores(self, request: Request, candidates: Candidates) -> Floats:
+        """float32 ``[N]``."""
+        with torch.inference_mode():
+            users = _user_vectors(self.embedder, user_batch(self.pipeline, request), len(request))  # [B, D]
+            if len(request) == 1:
+                return _array(self.items.take(candidates.items)["vector"] @ users[0])
+            made = np.empty(len(candidates.items), np.float32)
+            requests = torch.from_numpy(candidates.requests)
+            for start in range(0, len(made), BLOCK):
+                some = slice(start, start + BLOCK)
+                vectors = self.items.take(candidates.items[some])["vector"]  # [N, D]
+                made[some] = _array((vectors * users[requests[some]]).sum(1))
+            return made
+
+
+class Rank:
+    """Scores every candidate: the product of each task's probability to its power. Each probability becomes a column named after the task.
+
+    ``powers`` by task (None: 1 each; a task that is left out does not count); a request's ``parameters["powers"]`` goes before them.
+    Where the ranker is ``Halved`` the user's half is computed once a request and the items' halves are kept by row.
+    """
+
+    def __init__(self, ranker: Ranker, pipeline: FeaturePipeline, powers: Mapping[str, float] | None = None) -> None:
+        self.ranker, self.pipeline, self.tasks = ranker.eval(), pipeline, ranker.tasks
+        self.powers = self._checked(dict.fromkeys(self.tasks, 1.0) if powers is None else powers)
+        self.halved: Halved | None = ranker if isinstance(ranker, Halved) and type(ranker).predict is Ranker.predict else None
+        halved = self.halved
+        self.items = ItemSide(pipeline, dict if halved is None else lambda batch: halved.half(batch, "item"))
+
+    def _checked(self, powers: Mapping[str, float]) -> dict[str, float]:
+        for task, power in powers.items():
+            if task not in self.tasks:
+                raise ValueError(f"powers: the ranker has no task {task!r}{nearest(str(task), self.tasks)}")
+            if isinstance(power, bool) or not isinstance(power, (int, float)) or not math.isfinite(power):
+                raise ValueError(f"powers: {task} must be a finite number, not {power!r}")
+        if not any(powers.values()):
+            raise ValueError(f"powers: give at least one of {', '.join(self.tasks)} a power")
+        return dict(powers)
+
+    def __call__(self, request: Request, candidates: Candidates) -> Candidates:
+        if not len(candidates.items):
+            return candidates
+        powers = self._checked(request.parameters["powers"]) if "powers" in request.parameters else self.powers
+        probabilities = self.probabilities(request, candidates)  # [N, T]
+        weights = np.array([powers.get(task, 0.0) for task in self.tasks], np.float32)
+        scores = np.exp(np.log(np.maximum(probabilities, LEAST)) @ weights)
+        return candidates.rescored(scores, **{task: probabilities[:, t] for t, task in enumerate(self.tasks)})
+
+    def probabilities(self, request: Request, candidates: Candidates) -> Floats:
+        """Each task's probability, float32 ``[N, T]``."""
+        with torch.inference_mode():
+            parts = blocks(candidates)
+            if len(parts) == 1:
+                return _array(self._block(request, candidates))
+            made = np.empty((len(candidates.items), len(self.tasks)), np.float32)
+            for start, stop in parts:
+                some = self._block(slice_request(request, start, stop), slice_candidates(candidates, start, stop))
+                made[int(candidates.offsets[start]) : int(candidates.offsets[stop])] = _array(some)
+            return made
+
+    def _block(self, request: Request, candidates: Candidates) -> Tensor:
+        user = user_batch(self.pipeline, request)
+        items = self.items.take(candidates.items)
+        pairs = Batch.of(self.pipeline.encode_pairs(request, candidates))
+        alone = len(request) == 1
+        if self.halved is None:
+            count = len(candidates.items)
+            if alone:
+                users = {name: values.expand(count, *values.shape[1:]) for name, values in user.items()}
+            else:
+                users = dict(user.take(torch.from_numpy(candidates.requests)))
+            return self.ranker.predict(Batch({**users, **items, **pairs}))
+        halves: list[Mapping[str, Tensor]] = [self.halved.half(user, "user", "context"), items]
+        if not alone:
+            requests = torch.from_numpy(candidates.requests)
+            halves[0] = {name: values.index_select(0, requests) for name, values in halves[0].items()}
+        if pairs:
+            halves.append(self.halved.half(pairs, "pair"))
+        return torch.sigmoid(self.halved.combine(*halves))
+
+
+def _array(tensor: Tensor) -> Floats:
+    made: Floats = tensor.to(torch.float32).numpy()
+    return made
