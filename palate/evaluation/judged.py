@@ -128,6 +128,23 @@ def whole(items: Ints, users: Ints, n_items: int, replicates: int = 200, level: 
     return cover, unequal
 
 
+def exposures(systems: Sequence[Judged], takers: NDArray[Any], points: int = 51) -> dict[str, Any]:
+    """Plain JSON of who is shown: for each system the share of its places in each tenth of the catalogue (the most taken items first), and
+    its Lorenz curve (share of places held by the least shown share of items). ``taken`` is the same of the events themselves."""
+    order = np.argsort(-np.asarray(takers, np.float64), kind="stable")
+    tenth = np.empty(len(order), np.int64)
+    tenth[order] = np.arange(len(order)) * 10 // max(len(order), 1)
+    shares = np.linspace(0, 1, points)
+    found: dict[str, Any] = {}
+    for name, counts in [("taken", np.asarray(takers, np.float64)), *((one.system, lists.exposure(one.items, len(order))) for one in systems)]:
+        total = max(float(counts.sum()), 1e-12)
+        running = np.concatenate([[0.0], np.cumsum(np.sort(counts)) / total])
+        curve = np.interp(shares, np.linspace(0, 1, len(running)), running)
+        by_tenth = np.bincount(tenth, counts, minlength=10) / total
+        found[name] = {"tenths": by_tenth.round(6).tolist(), "lorenz": {"x": shares.round(4).tolist(), "y": curve.round(6).tolist()}}
+    return found
+
+
 def compare(a: Judged, b: Judged, metric: str = "ndcg@10", group: str = "", replicates: int = 2000, seed: int = 0) -> Paired:
     """Paired test of a against b on the same questions; ValueError where the questions differ."""
     if not (np.array_equal(a.users, b.users) and np.array_equal(a.now, b.now)):

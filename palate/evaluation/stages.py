@@ -7,15 +7,17 @@ ranker's probabilities are, what the final list is worth, and whether it beats e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from palate.candidates import Candidates, Ints, Ragged, Request, offsets_of
-from palate.evaluation.judged import Judged, comparisons, plain
+from palate.contracts import Step
+from palate.evaluation.judged import Judged, comparisons, exposures, plain
 from palate.evaluation.metrics.ranking import judge, table
 from palate.evaluation.metrics.statistics import Doubles, bootstrap_means
 from palate.evaluation.offline import Progress, Questions, Recommend, asked_in_parts, evaluate
@@ -32,7 +34,7 @@ class Observed:
     """One batch of requests on its way through the funnel; a stage that the funnel does not have is None.
 
     ``merged`` and what follows carry the columns ``"<route>.rank"``; ``ranked`` one column for each task with its probability.
-    ``unpruned``: the ranker's order of all that the filters passed, as if there were no pre-rank.
+    ``unpruned``: the ranker's order of all that the filters passed, as if there were no pre-rank. ``degraded``: stages that did not answer.
     """
 
     merged: Candidates
@@ -41,9 +43,50 @@ class Observed:
     preranked: Candidates | None = None
     ranked: Candidates | None = None
     unpruned: Candidates | None = None
+    degraded: tuple[str, ...] = ()
 
 
 Observe = Callable[[Request, int], Observed]
+
+
+class Passage(Protocol):
+    """What a funnel's trace tells of one stage: its ``kind`` is recall, merge, filter, prerank, rank or rerank."""
+
+    @property
+    def stage(self) -> str: ...
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def outcome(self) -> str: ...
+
+    @property
+    def after(self) -> Candidates | None: ...
+
+
+class Traced(Protocol):
+    """A trace that a funnel fills in."""
+
+    @property
+    def passages(self) -> Sequence[Passage]: ...
+
+
+def observer(recommend: Callable[..., Candidates], trace: Callable[[], Traced], rank: Step | None = None) -> Observe:
+    """Turns a funnel's ``recommend(request, k, trace=...)`` into what ``measure`` asks. ``rank`` is the funnel's rank step: it then also
+    scores what the pre-rank dropped, to see whether that was right to drop it."""
+
+    def observe(request: Request, k: int) -> Observed:
+        told = trace()
+        final = recommend(request, k, trace=told)
+        after = {one.kind: one.after for one in told.passages if one.after is not None}  # the last of each kind
+        filtered, preranked = after.get("filter"), after.get("prerank")
+        merged = after.get("merge", final)
+        unpruned = rank(request, filtered if filtered is not None else merged) if rank is not None and preranked is not None else None
+        failed = tuple(dict.fromkeys(f"{one.stage}: {one.outcome}" for one in told.passages if one.outcome != "ok"))
+        return Observed(merged, final, filtered, preranked, after.get("rank"), unpruned, failed)
+
+    return observe
 
 
 @dataclass(frozen=True)
@@ -75,6 +118,8 @@ class Measured:
     shares: dict[str, Doubles]
     sizes: dict[str, float]
     tasks: dict[str, tuple[NDArray[np.float32], NDArray[np.float32], Ints]]
+    lists: Lists | None = None
+    degraded: dict[str, int] = field(default_factory=dict)  #: stages that did not answer, and in how many batches
 
     def figures(
         self, replicates: int = 1000, seed: int = 0, metrics: tuple[str, ...] = ("ndcg@10", "recall@20", "hit@10", "mrr@10")
@@ -106,6 +151,8 @@ class Measured:
             "ranker_top": [{"k": int(name.split(" ")[-1]), "recall": one} for name, one in shares.items() if name.startswith("ranker's top ")],
             "tasks": [task_figures(name, *rows, replicates=replicates, seed=seed) for name, rows in self.tasks.items()],
             "systems": [judged.figures(replicates, seed) for judged in self.systems.values()],
+            "popularity": exposures(list(self.systems.values()), self.lists.takers) if self.lists is not None and len(self.questions) else {},
+            "degraded": dict(self.degraded),
             "comparisons": comparisons(final, others, known, max(replicates, 1000)) if len(self.questions) else [],
         }
 
@@ -163,9 +210,11 @@ def measure(
     tally = _Tally(n, wanted)
     pages = {name: np.full((n, k), -1, np.int64) for name in (FINAL, BEFORE, *quotas)}
     columns: dict[str, list[tuple[NDArray[np.float32], NDArray[np.float32], Ints]]] = {name: [] for name in tasks or {}}
+    degraded: Counter[str] = Counter()
     reranked = False
     for part, request in asked_in_parts(questions, past, k, chunk, exclude_seen):
         seen = observe(request, k)
+        degraded.update(seen.degraded)
         passed = seen.filtered if seen.filtered is not None else seen.merged
         tally.routes(part.start, seen.merged, quotas, right)
         tally.stage("merged", part.start, seen.merged, right)
@@ -204,7 +253,7 @@ def measure(
         systems = {name: lists.of(judged, replicates) for name, judged in systems.items()}
     joined = {name: tuple(np.concatenate(parts) for parts in zip(*found, strict=True)) for name, found in columns.items() if found}
     sizes = {name: total / max(n, 1) for name, total in tally.sizes.items()}
-    return Measured(questions, systems, dict(quotas), tally.shares, sizes, joined)  # type: ignore[arg-type]
+    return Measured(questions, systems, dict(quotas), tally.shares, sizes, joined, lists, dict(degraded))  # type: ignore[arg-type]
 
 
 class _Tally:

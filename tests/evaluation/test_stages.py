@@ -11,8 +11,10 @@ import pytest
 from palate.candidates import Candidates, Ragged, Request, offsets_of
 from palate.evaluation import offline
 from palate.evaluation.metrics import rating
-from palate.evaluation.stages import FINAL, Lists, Measured, Observed, measure
+from palate.evaluation.stages import BEFORE, FINAL, Lists, Measured, Observed, measure, observer
 from palate.evaluation.tasks import task_figures
+from palate.funnel.filters import Exclude
+from palate.funnel.funnel import Funnel, Route, Trace
 from palate.state.past import Past
 from tests.evaluation.test_offline import CUT, chance
 
@@ -150,3 +152,58 @@ def test_taken_names_and_unknown_signals_are_errors() -> None:
         measure(toy, past, asked, {"final": 3})
     with pytest.raises(ValueError, match="no signal 'love'"):
         measure(toy, past, asked, QUOTAS, tasks={"love": ("love", "")})
+
+
+class _Fixed:
+    """A route that gives its users the same numbers each time, and none of what is excluded."""
+
+    def __init__(self, salt: int) -> None:
+        self.salt = salt
+
+    def retrieve(self, request: Request, k: int) -> Candidates:
+        scores = noise(request, self.salt)
+        lists = [np.setdiff1d(np.arange(N_ITEMS), request.exclude[b] if request.exclude else []) for b in range(len(request))]
+        lists = [items[np.argsort(-scores[b, items])][:k] for b, items in enumerate(lists)]
+        flat = np.concatenate(lists)
+        requests = np.repeat(np.arange(len(request)), [len(one) for one in lists])
+        return Candidates(flat, scores[requests, flat].astype(np.float32), offsets_of([len(one) for one in lists]))
+
+
+def _score(request: Request, candidates: Candidates) -> Candidates:
+    taken = noise(request, 2)[candidates.requests, candidates.items].astype(np.float32)
+    return candidates.rescored(taken, choose=taken)
+
+
+def _keep(request: Request, candidates: Candidates) -> Candidates:
+    return candidates.rescored(noise(request, 4)[candidates.requests, candidates.items].astype(np.float32)).top(12)
+
+
+def test_a_real_funnel_is_observed() -> None:
+    rows = chance(N_ITEMS)
+    past, asked = Past(rows, 30, N_ITEMS), offline.warm(rows, CUT, "taken")
+    routes = [Route("one", _Fixed(1), 20), Route("two", _Fixed(3), 15)]
+    funnel = Funnel(routes, filters=[Exclude()], prerank=_keep, rank=_score)
+    seen = measure(
+        observer(funnel.recommend, Trace, _score), past, asked, {"one": 20, "two": 15}, (5, 10), tasks={"choose": ("taken", "")}, tops=(5,)
+    )
+    assert list(seen.sizes) == ["one", "two", "merged", "filtered", "pre-ranked", "final"]
+    assert (seen.sizes["one"], seen.sizes["two"], seen.sizes["pre-ranked"], seen.sizes["final"]) == (20, 15, 12, 10)
+    direct = offline.evaluate(lambda request, k: funnel.recommend(request, k), past, asked, (5, 10))
+    assert np.array_equal(seen.systems[FINAL].items, direct.items)
+    alone = offline.evaluate(lambda request, k: _Fixed(1).retrieve(request, 20), past, asked, (5, 10))
+    assert np.array_equal(seen.systems["one"].items, alone.items)
+    assert len(seen.tasks["choose"][0]) == 12 * len(asked)
+    assert np.nanmean(seen.shares["ranker's top 5"]) < 1
+    assert seen.degraded == {}
+
+
+def test_a_failing_stage_is_told() -> None:
+    def broken(request: Request, candidates: Candidates) -> Candidates:
+        raise RuntimeError("no")
+
+    rows = chance(N_ITEMS)
+    past, asked = Past(rows, 30, N_ITEMS), offline.warm(rows, CUT, "taken")
+    funnel = Funnel([Route("one", _Fixed(1), 20)], rank=broken)
+    found = measure(observer(funnel.recommend, Trace), past, asked, {"one": 20}, (5,), chunk=10)
+    assert found.figures(replicates=10)["degraded"] == {"rank: error": -(-len(asked) // 10)}
+    assert BEFORE not in found.systems
