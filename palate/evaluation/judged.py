@@ -14,6 +14,9 @@ from palate.evaluation.metrics import lists
 from palate.evaluation.metrics.statistics import Doubles, Interval, Paired, bootstrap_mean, bootstrap_means, draws, interval_of, paired
 from palate.schema import nearest
 
+FINAL = "funnel"  #: name of a funnel's final list among the systems
+BEFORE = "before re-rank"  #: and of the ranker's own order
+
 
 @dataclass(frozen=True)
 class Judged:

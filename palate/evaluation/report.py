@@ -19,8 +19,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from palate.evaluation import plots
+from palate.evaluation.judged import BEFORE
 from palate.evaluation.plots import number
-from palate.evaluation.stages import BEFORE
 
 PAGE = "report.html.j2"
 LIST_METRICS = ("coverage", "novelty", "diversity", "gini", "popularity", "popularity_lift", "long_tail")

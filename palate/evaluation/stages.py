@@ -16,16 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palate.candidates import Candidates, Ints, Ragged, Request, offsets_of
-from palate.contracts import Step
-from palate.evaluation.judged import Judged, comparisons, exposures, plain
+from palate.evaluation.judged import BEFORE, FINAL, Judged, comparisons, exposures, plain
 from palate.evaluation.metrics.ranking import judge, table
 from palate.evaluation.metrics.statistics import Doubles, bootstrap_means
 from palate.evaluation.offline import Progress, Questions, Recommend, asked_in_parts, evaluate
 from palate.evaluation.tasks import task_figures
 from palate.state.past import Past
 
-FINAL = "funnel"  #: name of the final list among the systems
-BEFORE = "before re-rank"
 COMPARED = ("ndcg@10", "recall@20", "hit@10", "mrr@10")
 
 
@@ -72,7 +69,9 @@ class Traced(Protocol):
     def passages(self) -> Sequence[Passage]: ...
 
 
-def observer(recommend: Callable[..., Candidates], trace: Callable[[], Traced], rank: Step | None = None) -> Observe:
+def observer(
+    recommend: Callable[..., Candidates], trace: Callable[[], Traced], rank: Callable[[Request, Candidates], Candidates] | None = None
+) -> Observe:
     """Turns a funnel's ``recommend(request, k, trace=...)`` into what ``measure`` asks. ``rank`` is the funnel's rank step: it then also
     scores what the pre-rank dropped, to see whether that was right to drop it."""
 

@@ -10,8 +10,9 @@ import pytest
 
 from palate.candidates import Candidates, Ragged, Request, offsets_of
 from palate.evaluation import offline
+from palate.evaluation.judged import BEFORE, FINAL
 from palate.evaluation.metrics import rating
-from palate.evaluation.stages import BEFORE, FINAL, Lists, Measured, Observed, measure, observer
+from palate.evaluation.stages import Lists, Measured, Observed, measure, observer
 from palate.evaluation.tasks import task_figures
 from palate.funnel.filters import Exclude
 from palate.funnel.funnel import Funnel, Route, Trace
