@@ -112,6 +112,11 @@ def plain(interval: Interval) -> dict[str, float | int | None]:
     return {name: (None if value != value else round(value, 12)) for name, value in interval._asdict().items()}
 
 
+def within(interval: Interval, least: float, most: float) -> Interval:
+    """The interval cut to what the measure can be."""
+    return interval._replace(low=float(np.clip(interval.low, least, most)), high=float(np.clip(interval.high, least, most)))
+
+
 def whole(items: Ints, users: Ints, n_items: int, replicates: int = 200, level: float = 0.95, seed: int = 0) -> tuple[Interval, Interval]:
     """Coverage and Gini of all lists with bootstrap intervals over users, centred: a redraw of users always shows fewer items."""
     from_users, owners = np.unique(users, return_inverse=True)
@@ -128,7 +133,7 @@ def whole(items: Ints, users: Ints, n_items: int, replicates: int = 200, level: 
     cover, unequal = (
         interval_of(value, np.array(found), level, len(from_users), centred=True) for value, found in zip(values, (coverages, ginis), strict=True)
     )
-    return cover, unequal
+    return within(cover, 0.0, 1.0), within(unequal, 0.0, 1.0)
 
 
 def exposures(systems: Sequence[Judged], takers: NDArray[Any], points: int = 51) -> dict[str, Any]:

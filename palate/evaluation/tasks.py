@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from palate.candidates import Floats, Ints
-from palate.evaluation.judged import plain
+from palate.evaluation.judged import plain, within
 from palate.evaluation.metrics import rating
 from palate.evaluation.metrics.statistics import Doubles, Interval, bootstrap, bootstrap_ratio, draws, interval_of
 
@@ -61,4 +61,4 @@ def _calibration_error(labels: Doubles, predictions: Doubles, owners: Ints, size
         result: Doubles = np.abs(totals[:, :bins]).sum(1) / np.maximum(totals[:, bins:].sum(1), 1.0)
         return result
 
-    return bootstrap(np.concatenate([gaps, rows], 1).astype(np.float64), error, replicates, seed=seed, centred=True)
+    return within(bootstrap(np.concatenate([gaps, rows], 1).astype(np.float64), error, replicates, seed=seed, centred=True), 0.0, 1.0)

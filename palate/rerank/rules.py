@@ -114,6 +114,8 @@ class Pin:
         rows = self._catalogue.rows(self.items)
         fit = rows >= 0
         fit[fit] = self._catalogue.available[rows[fit]]
+        if not (fit.any() if self.insert else np.isin(candidates.items, rows[fit]).any()):
+            return candidates
         sources, items, pinned = [], [], []  # position each item comes from (-1: put in), its row, whether it is pinned
         for b in range(len(candidates)):
             allowed = fit if request.exclude is None else fit & ~np.isin(rows, request.exclude[b])
