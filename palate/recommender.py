@@ -128,9 +128,11 @@ class _Lines:
 
 
 class Recommender:
-    """Safe to call from many threads. ``budget`` is how many seconds the funnel may take for one page."""
+    """Safe to call from many threads. ``budget`` is how many seconds the funnel may take for a page: beyond it, and beyond each stage's own
+    deadline, the page does without. None, the default in process: every stage runs to its end.
+    """
 
-    def __init__(self, run: Run, state: Embedded, *, folder: Path | None = None, budget: float = 1.0) -> None:
+    def __init__(self, run: Run, state: Embedded, *, folder: Path | None = None, budget: float | None = None) -> None:
         self.run, self.state, self.folder = run, state, folder
         self.items, self.users = run.items, run.users
         self.versions = dict(run.versions)
@@ -142,7 +144,7 @@ class Recommender:
         self._closed = False
 
     @classmethod
-    def load(cls, run: str | Path | Run, state: str | Path | None = None, *, budget: float = 1.0) -> Recommender:
+    def load(cls, run: str | Path | Run, state: str | Path | None = None, *, budget: float | None = None) -> Recommender:
         """Open a run. ``state`` is a folder where what is learned is kept; without one it lives in memory and ends with the object.
 
         RunError where the run is missing or altered; StateError where another process has the state open.
@@ -240,7 +242,7 @@ class Recommender:
             attributes=None if attributes is None else {key: [value] for key, value in attributes.items()},
             context=None if context is None else {key: [value] for key, value in context.items()},
             scene=scene,
-            deadline=time.monotonic() + self._budget,
+            deadline=None if self._budget is None else time.monotonic() + self._budget,
             rng=np.random.Generator(np.random.PCG64(seed)),
         )
         trace = Trace()
@@ -348,13 +350,19 @@ class Recommender:
         return self.state.sequence
 
     def warm(self) -> float:
-        """Ask once for a stranger and once for a known user, so that compiled parts are ready; seconds it took."""
+        """Compute ahead what is kept for each item and ask once for each kind of asker, so that compiled parts are ready; seconds it took.
+
+        Call it before others do: meanwhile there are no deadlines.
+        """
         begun = time.perf_counter()
-        budget, self._budget = self._budget, 60.0
+        budget, self._budget = self._budget, None
+        self._funnel.warm()
         try:
-            self.recommend(None, 10, log=False)
-            if len(self.run.base):
-                self.recommend(self.users.ids[int(self.run.base.users.max())], 10, log=False, why=True)
+            known = next((user for user in reversed(self.users.ids) if user), None)
+            for _ in range(3):
+                self.recommend(None, 10, log=False)
+                self.recommend(known, 10, log=False, why=True)
+                self.recommend(None, 10, history=self.items.ids[:5], log=False)
         finally:
             self._budget = budget
         return time.perf_counter() - begun

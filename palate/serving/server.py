@@ -18,7 +18,6 @@ from palate.serving.app import create_app
 from palate.serving.keys import Keys
 from palate.serving.settings import Settings, SettingsError
 
-
 _LAST = 0.1  #: seconds between the last new connection and the end of the idle ones
 
 
@@ -67,7 +66,7 @@ def serve(run: str | Path, settings: Settings, state: str | Path | None = None, 
         )
     listening = bound(settings)  # first of all: a taken port is known before a model is loaded
     try:
-        recommender = Recommender.load(run, folder)
+        recommender = Recommender.load(run, folder, budget=settings.budget)
     except BaseException:
         listening.close()
         raise

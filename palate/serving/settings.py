@@ -24,6 +24,7 @@ class Settings:
     origins: tuple[str, ...] = ()
     workers: int = 4
     queue: int = 128
+    budget: float = 1.0  # the funnel's, for one page
     patience: float = 5.0  # a call that waited longer in the queue is answered 503
     max_body: int = 1_000_000
     max_query: int = 8_192
