@@ -118,6 +118,7 @@ class Funnel:
             self._add(f"rerank.{type(step).__name__}", "rerank", _step(step), rerank_ms, policy=bool(getattr(step, "policy", False)))
         if fallback is not None:
             self._add("fallback", "fallback", self._stored, fallback_ms)
+        self.shortest = min(stage.seconds for stage in self._stages)
 
     def _add(self, name: str, kind: str, call: Callable[[_Walk], Candidates], deadline_ms: float, policy: bool = False) -> _Stage:
         same = sum(stage.name.split("#")[0] == name for stage in self._stages)
@@ -249,7 +250,7 @@ class _Walk:
         self.stage = -1
         self.candidates = Candidates.empty(len(request))
         self.offered: list[Candidates | None] = [None] * len(funnel.routes)
-        self._stages, self._funnel = stages, funnel
+        self._stages, self._funnel, self.shortest = stages, funnel, funnel.shortest
         self._closed = False  # a policy failed: what was there is gone
         self._hopeless = False  # and it hangs, so there is no use in asking it again for the stored list
         self._begun = 0.0

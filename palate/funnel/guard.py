@@ -94,7 +94,10 @@ class Work(Protocol):
         ...
 
     @property
-    def stage(self) -> int: ...
+    def stage(self) -> int: ...  # the one under way, -1 before the first
+
+    @property
+    def shortest(self) -> float: ...  # the least number of seconds that any stage may take
 
 
 class Job:
@@ -197,7 +200,8 @@ class Guard:
         """Run the work to its end, leaving behind what is overdue. ``Busy`` if no lane took it up before ``end`` (monotonic seconds)."""
         job = Job(work, end)
         self.lanes.submit(job)
-        while not job.finished.acquire(timeout=max(0.0, job.limit - time.monotonic())):
+        # A stage that begins while the caller sleeps is overdue after ``shortest`` at the earliest, so nobody need wake the caller for it.
+        while not job.finished.acquire(timeout=max(0.0, min(job.limit - time.monotonic(), work.shortest))):
             with job.lock:
                 now = time.monotonic()
                 if job.over or now < job.limit:

@@ -173,7 +173,7 @@ class Rank:
     def _block(self, request: Request, candidates: Candidates) -> Tensor:
         user = user_batch(self.pipeline, request)
         items = self.items.take(candidates.items)
-        pairs = Batch.of(self.pipeline.encode_pairs(request, candidates))
+        pairs = Batch.of(_finite(self.pipeline.encode_pairs(request, candidates)))
         alone = len(request) == 1
         if self.halved is None:
             count = len(candidates.items)
@@ -189,6 +189,14 @@ class Rank:
         if pairs:
             halves.append(self.halved.half(pairs, "pair"))
         return torch.sigmoid(self.halved.combine(*halves))
+
+
+def _finite(columns: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+    """The columns; ``ValueError`` where one is not finite: layers read that as 0, and a broken counter would pass unnoticed."""
+    for name, values in columns.items():
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise ValueError(f"feature {name!r} is not finite")
+    return columns
 
 
 def _array(tensor: Tensor) -> Floats:

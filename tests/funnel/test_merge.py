@@ -79,9 +79,9 @@ def test_equals_the_slow_way(data: st.DataObject) -> None:
 
 def test_a_batch_equals_its_requests_one_by_one() -> None:
     rng = np.random.default_rng(0)
-    routes: list[Offer] = []
-    for _ in range(5):
-        routes.append([[(int(i), float(rng.random())) for i in rng.choice(2**40, int(rng.integers(0, 60)))] for _ in range(40)])
+    routes: list[Offer] = [
+        [[(int(i), float(rng.random())) for i in rng.choice(2**40, int(rng.integers(0, 60)))] for _ in range(40)] for _ in range(5)
+    ]
     names, quotas, priorities = list("abcde"), [50, 20, 40, 10, 30], [0, 1, 0, 2, 0]
     batch = snake_merge(names, [candidates(one) for one in routes], quotas, priorities)
     for b in range(40):
@@ -100,7 +100,7 @@ def test_score_keeps_the_order_at_any_length() -> None:
 
 
 def test_wrong_routes_are_named() -> None:
-    with pytest.raises(ValueError, match="different numbers of requests: {'a': 1, 'b': 2}"):
+    with pytest.raises(ValueError, match=r"different numbers of requests: \{'a': 1, 'b': 2\}"):
         snake_merge(["a", "b"], [Candidates.empty(1), Candidates.empty(2)], [1, 1])
     with pytest.raises(ValueError, match="nothing to merge"):
         snake_merge([], [], [])
