@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import secrets
@@ -26,7 +27,7 @@ from palate.state.frames import events_frame, pages_frame
 from palate.state.interface import Forgotten
 from palate.state.live import CountsAsOf, LiveCounts, LiveHistory, digest, key_of
 from palate.state.log import Log, StateCorrupt
-from palate.state.rebuild import Logged, event_crc, hashed, page_crc, read_events, read_pages, replay_entities
+from palate.state.rebuild import Logged, event_crcs, hashed, page_crc, read_events, read_pages, replay_entities
 from palate.state.rows import EventRows
 from palate.state.seen import WINDOW, ExactSeen, SeenBy, SeenFilter, seen_filter
 from palate.tables.signals import Signal, bits
@@ -87,11 +88,16 @@ class Embedded:
         self._bits: dict[tuple[str, float | None], int] = {}
         self._tombstones: dict[bytes, int] = {}
         self._log = Log(self.folder)
+        collecting = gc.isenabled()
         try:
+            gc.disable()  # a million fresh tuples, none of them garbage
             self._rebuild()
         except BaseException:
             self._log.close()
             raise
+        finally:
+            if collecting:
+                gc.enable()
 
     # ---- events
 
@@ -137,7 +143,7 @@ class Embedded:
                 continue
             value = None if event.value is None else float(np.float32(event.value))
             record = (event.event_id, event.user, event.item, event.time, event.kind, value, event.request_id, event.context, key)
-            insert.execute("INSERT OR IGNORE INTO events VALUES (?,?,?,?,?,?,?,?,?,?,?)", (last + 1, *record, event_crc(record)))
+            insert.execute("INSERT OR IGNORE INTO events VALUES (?,?,?,?,?,?,?,?,?,?,?)", (last + 1, *record, event_crcs([record])[0]))
             if insert.rowcount != 1:
                 written.append((Outcome("duplicate", event.event_id), event, key))
                 continue

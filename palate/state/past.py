@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palate.candidates import DAY, Counts, Histories, Ints, Ragged, Request, offsets_of
+from palate.state.consumed import distinct
 from palate.state.rows import EventRows
 
 
@@ -95,7 +96,7 @@ class PastCounts:
         rows = np.maximum(np.asarray(rows, np.int64), -1)
         now = np.broadcast_to(np.asarray(now, np.int64), rows.shape)
         times = self._rows.times
-        moments, which = np.unique(now, return_inverse=True)
+        moments, which = np.unique(now, return_inverse=True)  # many pairs share a moment
         upto = running[side.until(rows, np.searchsorted(times, moments)[which])]
         counts = np.empty((len(rows), len(self.signals), len(self.windows)), np.int32)
         for w, window in enumerate(self.windows):
@@ -151,7 +152,7 @@ class Past:
         places, offsets = ragged_places(begin, end - begin)
         wide = np.int64(max(self.n_items, int(self.rows.items.max(initial=0)) + 1))
         owner = np.repeat(np.arange(len(begin), dtype=np.int64), np.diff(offsets))
-        pairs = np.unique(owner * wide + self.rows.items[self._known.places[places]])
+        pairs = distinct(owner * wide + self.rows.items[self._known.places[places]])
         return Ragged(pairs % wide, offsets_of(np.bincount(pairs // wide, minlength=len(begin))))
 
     def request(self, users: Ints, now: Ints, *, exclude_seen: bool = True, **request_fields: Any) -> Request:
