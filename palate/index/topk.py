@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from palate.candidates import Candidates, Floats, Histories, Ints, Ragged, offsets_of
 
 Keys = NDArray[np.uint64]
+Marks = NDArray[np.int8]
+Doubles = NDArray[np.float64]
 
 BLOCK = 4_000_000  #: scores held at once
 NOTHING = np.uint64(0xFFFF_FFFF_FFFF_FFFF)  #: key of an empty place
@@ -38,7 +40,7 @@ class Workspace(threading.local):
     def __init__(self) -> None:
         self._scratch = np.zeros(0), np.zeros(0, np.int8), np.empty(0, np.int64)
 
-    def of(self, size: int) -> tuple[NDArray[np.float64], NDArray[np.int8], Ints]:
+    def of(self, size: int) -> tuple[Doubles, Marks, Ints]:
         """``sums`` float64 and ``marks`` int8, all zero (who uses them leaves them so), and ``touched`` int64; ``size`` places or more."""
         if len(self._scratch[0]) < size:
             self._scratch = np.zeros(size), np.zeros(size, np.int8), np.empty(size, np.int64)
@@ -73,7 +75,21 @@ def unpack(keys: Keys) -> tuple[Ints, Floats]:
 
 
 @njit(cache=True, nogil=True)
-def _distinct(offsets, items, times, values, now, n, half_life, min_value, weighted, marks, out_offsets, out_items, out_weights):  # type: ignore[no-untyped-def]
+def _distinct(
+    offsets: Ints,
+    items: Ints,
+    times: Ints,
+    values: Floats,
+    now: Ints,
+    n: int,
+    half_life: float,
+    min_value: float,
+    weighted: bool,
+    marks: Marks,
+    out_offsets: Ints,
+    out_items: Ints,
+    out_weights: Doubles,
+) -> None:
     place = 0
     for b in range(len(offsets) - 1):
         first = place
@@ -97,7 +113,7 @@ def _distinct(offsets, items, times, values, now, n, half_life, min_value, weigh
 
 def distinct(
     histories: Histories, now: Ints, n: int, *, half_life: float = 0.0, min_value: float = -np.inf, weighted: bool = False
-) -> tuple[Ints, Ints, NDArray[np.float64]]:
+) -> tuple[Ints, Ints, Doubles]:
     """Each request's known history items once, latest first: ``(offsets [B + 1], items [M], weights [M])``.
 
     Rows outside ``[0, n)`` and events whose value is below ``min_value`` are left out. The weight is 1, or with ``weighted`` the last
@@ -115,7 +131,25 @@ def distinct(
 
 
 @njit(cache=True, nogil=True)
-def _sums(offsets, rows, weights, starts, stops, columns, values, allowed, x_offsets, x_values, first, last, n, sums, marks, touched, keys):  # type: ignore[no-untyped-def]
+def _sums(
+    offsets: Ints,
+    rows: Ints,
+    weights: Doubles,
+    starts: Ints,
+    stops: Ints,
+    columns: NDArray[np.int32],
+    values: Floats,
+    allowed: NDArray[np.bool_],
+    x_offsets: Ints,
+    x_values: Ints,
+    first: int,
+    last: int,
+    n: int,
+    sums: Doubles,
+    marks: Marks,
+    touched: Ints,
+    keys: Keys,
+) -> int:
     cell = np.empty(1, np.float32)
     bits = cell.view(np.uint32)
     everything = len(allowed) == 0
@@ -211,7 +245,7 @@ class Table:
         self,
         offsets: Ints,
         rows: Ints,
-        weights: NDArray[np.float64],
+        weights: Doubles,
         k: int,
         exclude: Ragged | None = None,
         allowed: NDArray[np.bool_] = EVERYTHING,
@@ -244,7 +278,7 @@ def ragged(lists: Ragged | None, size: int) -> tuple[Ints, Ints]:
 
 
 @njit(cache=True, nogil=True)
-def _keys_of(scores, x_offsets, x_values, start, keys):  # type: ignore[no-untyped-def]
+def _keys_of(scores: Floats, x_offsets: Ints, x_values: Ints, start: int, keys: Keys) -> None:
     n = scores.shape[1]
     bits = scores.view(np.uint32)
     for b in range(scores.shape[0]):
@@ -276,7 +310,18 @@ def best_of(score: Callable[[int, int], Floats], size: int, n: int, k: int, excl
 
 
 @njit(cache=True, nogil=True)
-def _walk(order, starts, stops, allowed, x_offsets, x_values, k, marks, items, offsets):  # type: ignore[no-untyped-def]
+def _walk(
+    order: Ints,
+    starts: Ints,
+    stops: Ints,
+    allowed: NDArray[np.bool_],
+    x_offsets: Ints,
+    x_values: Ints,
+    k: int,
+    marks: Marks,
+    items: Ints,
+    offsets: Ints,
+) -> None:
     n = len(marks)
     place = 0
     for b in range(len(starts)):
