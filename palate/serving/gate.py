@@ -114,7 +114,7 @@ class Gate:
         except _Gone:
             status = 499
         except Exception as error:
-            said["error"] = _where(error)
+            said["error"] = where(error)
             if not started:
                 await Problem("failed", FAILED).response()(scope, receive, answer)
         finally:
@@ -274,7 +274,7 @@ def _is_address(host: str) -> bool:
     return ":" in host or host.replace(".", "").isdigit()
 
 
-def _where(error: BaseException) -> dict[str, Any]:
+def where(error: BaseException) -> dict[str, Any]:
     """What failed and where, without the message: messages repeat what clients sent."""
     frames, trace = [], error.__traceback__
     while trace is not None:

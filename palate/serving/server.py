@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 import socket
 import sys
 from collections.abc import Callable
@@ -15,6 +17,7 @@ import uvicorn
 from palate.recommender import Recommender
 from palate.serving import keys as credentials
 from palate.serving.app import create_app
+from palate.serving.gate import where
 from palate.serving.keys import Keys
 from palate.serving.settings import Settings, SettingsError
 
@@ -52,6 +55,27 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
+class _Lines(logging.Formatter):
+    """What libraries and stages log, as JSON lines like the gate's: where it happened, never the words of an exception, which may repeat
+    what a client sent."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        ours = record.name.startswith("palate")
+        line: dict[str, Any] = {"time": round(record.created, 3), "level": record.levelname.lower(), "logger": record.name}
+        line["event"] = record.getMessage() if ours else str(record.msg)[:200]
+        if record.exc_info and record.exc_info[1] is not None:
+            line["error"] = where(record.exc_info[1])
+        return json.dumps(line)
+
+
+def log_to_stderr() -> None:
+    """Warnings of every library go out as JSON lines."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Lines())
+    logging.getLogger().handlers[:] = [handler]
+    logging.getLogger().setLevel(logging.WARNING)
+
+
 def serve(run: str | Path, settings: Settings, state: str | Path | None = None, say: Callable[[str], None] | None = None) -> None:
     """Serve the run until a signal; returns when everything is drained. ``state`` is where the live system keeps what it learns
     (``RUN/state`` where left out). SettingsError, RunError and StateError say why it will not start.
@@ -74,6 +98,7 @@ def serve(run: str | Path, settings: Settings, state: str | Path | None = None, 
         secret = credentials.first(folder)
         keys = Keys.load(folder)
         say(f"the first key, with every scope, is shown this once (and lies in {folder / credentials.FIRST}, mode 600): {secret}")
+    log_to_stderr()
     app = create_app(recommender, settings, keys)
     recommender.warm()
     config = uvicorn.Config(

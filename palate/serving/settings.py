@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from functools import lru_cache
 
 
 class SettingsError(ValueError):
@@ -52,6 +53,7 @@ class Settings:
         return is_loopback(self.host)
 
 
+@lru_cache(maxsize=1024)
 def is_loopback(host: str) -> bool:
     """Whether a name or address stands for this machine only. An unknown name does not."""
     if host.lower() == "localhost":
