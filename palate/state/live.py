@@ -420,7 +420,7 @@ class LiveCounts:
     def corrected(self, side: str, rows: Ints, now: Ints, sequence: int) -> NDArray[np.int32]:
         """Counts as they were at ``now`` when ``sequence`` was the last event applied, whatever came since.
 
-        Exact while fewer than ``REMEMBERED`` events came since.
+        Exact while fewer than ``REMEMBERED`` events came since, none of them more than a bucket after ``now``.
         """
         if sequence >= self.sequence:
             return self._at(side, rows, now)

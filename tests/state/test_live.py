@@ -73,7 +73,7 @@ def test_counts_of_a_request_do_not_move_while_events_arrive(
     items, users = counts.items(rows, now), counts.users(rows, now)
     seen = CountsAsOf(counts, threading.Lock(), counts.sequence)
     for place, (user, item, time, signals) in enumerate(after):
-        newer = time if place % 2 else min(int(now[0]) + time, int(now[0]) + DAY)  # late ones, and ones after the request
+        newer = min(time + (0 if place % 2 else int(now[0])), int(now[0]) + DAY)  # late ones, and ones after the request
         counts.add(user, item, newer, signals, len(before) + place + 1)
     assert seen.items(rows, now).tobytes() == items.tobytes()
     assert seen.users(rows, now).tobytes() == users.tobytes()

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from palate.state.log import Log, StateCorrupt, StateError, StateLocked
+from tests.state.worlds import opened, rating
+
+
+def test_concurrent_callers_share_commits(tmp_path: Path) -> None:
+    log = Log(tmp_path)
+    log.submit(lambda c: c.execute("CREATE TABLE mine (n INTEGER)") and None).wait()
+    before = log._commits
+    gate, order = threading.Event(), []
+    first = log.submit(lambda c: gate.wait(10))  # while this one is on its way, the others gather
+    rest = [log.submit(lambda c, n=n: c.execute("INSERT INTO mine VALUES (?)", (n,)).lastrowid, order.append) for n in range(40)]  # type: ignore[misc]
+    gate.set()
+    first.wait()
+    numbers = [ticket.wait() for ticket in rest]
+    assert numbers == order == list(range(1, 41))  # applied in the log's order
+    assert log._commits - before <= 2
+    log.close()
+
+
+def test_one_faulty_piece_of_work_harms_no_other(tmp_path: Path) -> None:
+    log = Log(tmp_path)
+    log.submit(lambda c: c.execute("CREATE TABLE mine (n INTEGER UNIQUE)") and None).wait()
+    gate = threading.Event()
+    log.submit(lambda c: gate.wait(10))
+
+    def broken(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT INTO mine VALUES (99)")
+        raise KeyError("mine")
+
+    tickets = [log.submit(work) for work in (lambda c: c.execute("INSERT INTO mine VALUES (1)").rowcount, broken, lambda c: 7)]
+    gate.set()
+    assert tickets[0].wait() == 1
+    with pytest.raises(KeyError):
+        tickets[1].wait()
+    assert tickets[2].wait() == 7
+    with pytest.raises(sqlite3.IntegrityError):
+        log.submit(lambda c: c.execute("INSERT INTO mine VALUES (1)")).wait()
+    with log.reading() as connection:
+        assert connection.execute("SELECT n FROM mine").fetchall() == [(1,)]
+    log.close()
+    with pytest.raises(StateError, match="closed"):
+        log.submit(lambda c: None)
+
+
+def test_a_lock_of_another_process_is_named(tmp_path: Path) -> None:
+    opened(tmp_path).close()
+    holder = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            f"from pathlib import Path; from palate.state.log import Log; Log(Path({str(tmp_path)!r})); print(1, flush=True); input()",
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    with pytest.raises(StateLocked, match=str(holder.pid)):
+        Log(tmp_path)
+    holder.kill()
+    holder.wait()
+    opened(tmp_path).close()  # a killed process leaves no lock behind
+
+
+@pytest.fixture
+def killed(tmp_path: Path) -> Path:
+    """The folder as a killed process leaves it: 30 events answered, some of them still in the write-ahead file."""
+    folder, copy = tmp_path / "state", tmp_path / "killed"
+    with opened(folder) as state:
+        for k in range(30):
+            assert state.append([rating("ann", f"i{k}", event_id=f"e{k}")])[0].status == "accepted"
+            if k == 12:
+                state._log.submit(lambda c: None, lambda _: state._log._checkpoint()).wait()
+        shutil.copytree(folder, copy)
+    (copy / "log.sqlite-shm").unlink(missing_ok=True)
+    return copy
+
+
+def outcome(folder: Path) -> int | str:
+    """How many events are there, or the name of the refusal."""
+    try:
+        with opened(folder) as state:
+            return len(state.events_frame())
+    except StateError as error:
+        return type(error).__name__ if "log.sqlite" in str(error) else f"names no file: {error}"
+
+
+def test_a_killed_process_loses_nothing(killed: Path) -> None:
+    assert outcome(killed) == 30
+
+
+@pytest.mark.parametrize("name", ["log.sqlite", "log.sqlite-wal"])
+def test_a_cut_file_is_refused_by_name_or_whole(killed: Path, tmp_path: Path, name: str) -> None:
+    whole = (killed / name).read_bytes()
+    used = len(whole.rstrip(b"\0"))
+    assert used > 4096
+    refused = 0
+    for place, size in enumerate(sorted({*range(0, used, max(1, used // 60)), used - 1, used // 2 + 1, 1, 16, 31, 100})):
+        trial = tmp_path / f"cut{place}"
+        shutil.copytree(killed, trial)
+        os.truncate(trial / name, size)
+        found = outcome(trial)
+        assert found in (30, "StateCorrupt"), (size, found)
+        refused += found == "StateCorrupt"
+        shutil.rmtree(trial)
+    assert refused > 40
+
+
+@pytest.mark.parametrize("name", ["log.sqlite", "log.sqlite-wal"])
+def test_a_flipped_byte_is_refused_or_harmless(killed: Path, tmp_path: Path, name: str) -> None:
+    shutil.copytree(killed, tmp_path / "sound")
+    with opened(tmp_path / "sound") as state:
+        digest = state.digest()
+    folder = killed if name.endswith("wal") else tmp_path / "sound"  # the latter has everything in the one file
+    whole = (folder / name).read_bytes()
+    used = len(whole.rstrip(b"\0"))
+    refused = 0
+    for place, at in enumerate(range(0, used, max(1, used // 80))):
+        trial = tmp_path / f"flip{place}"
+        shutil.copytree(folder, trial)
+        changed = bytearray(whole)
+        changed[at] ^= 0x55
+        (trial / name).write_bytes(changed)
+        try:
+            with opened(trial) as state:
+                assert state.digest() == digest, at
+                assert len(state.events_frame()) == 30
+        except StateError:
+            refused += 1
+        shutil.rmtree(trial)
+    assert refused > 5
+
+
+def test_a_missing_log_or_one_of_another_make_is_refused(killed: Path) -> None:
+    with opened(killed) as state:
+        state._log.submit(lambda c: c.execute("UPDATE meta SET value = 99 WHERE name = 'format'").rowcount).wait()
+    with pytest.raises(StateError, match="format 99"):
+        opened(killed)
+    (killed / "log.sqlite").unlink()
+    (killed / "log.sqlite-wal").unlink(missing_ok=True)
+    with pytest.raises(StateCorrupt, match="is missing"):
+        opened(killed)
+    (killed / "log.sqlite").write_bytes(b"no database at all" * 100)
+    with pytest.raises(StateCorrupt, match="damaged"):
+        opened(killed)
+    (killed / "log.sqlite").unlink()
+    (killed / "log.sqlite").symlink_to(killed / "elsewhere")
+    with pytest.raises(StateError, match="link"):
+        opened(killed)
