@@ -175,7 +175,7 @@ def _sums(
                 if score > 0.0 and marks[column] == 0 and (everything or allowed[column]):
                     keys[b - first, count] = pack(score, column, cell, bits)
                     count += 1
-        else:  # note each column reached, and pass over those only
+        else:  # note each column reached (again while its sum is 0: they still fit), and pass over those only
             seen = 0
             for q in range(offsets[b], offsets[b + 1]):
                 row, weight = rows[q], weights[q]

@@ -62,6 +62,20 @@ def test_tag_is_live():
     assert lists(model.retrieve(asked, 30)) == [[0]]
 
 
+@pytest.mark.parametrize("cls", [Tag, Content])
+def test_a_row_that_is_being_written_is_not_offered_yet(cls, monkeypatch):
+    items = catalogue()
+    items.update(24, {"genres": items.column("genres")[1]})
+    model = cls(items).fit(interactions(R))
+    asked = request([[1]])
+    with monkeypatch.context() as writing:  # the inverted index has the row before the length does
+        writing.setattr(type(items), "__len__", lambda self: 24)
+        assert 24 not in model.retrieve(asked, 99).items
+    items.add("next", {"genres": items.column("genres")[1]})
+    items.update(24, {"year": 1970})
+    assert {24, 25} <= set(model.retrieve(asked, 99).items.tolist())
+
+
 def test_tag_min_value():
     items = catalogue()
     model = Tag(items, tags=9, min_value=4.0).fit(interactions(R))
