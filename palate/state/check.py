@@ -14,6 +14,7 @@ from palate.state.catalogue import id_fault
 
 FUTURE = 300 * SECOND  #: an event may be this much ahead of the clock; beyond, it is put aside
 MOST_CONTEXT = 16_384  #: bytes of an event's context as JSON
+MOST_DEPTH = 4  #: of lists and objects in a context
 MOST_KIND = 64  #: characters of an event's kind
 LARGEST = 3.4028234e38  #: of a float32
 FIELDS = ("user", "item", "kind", "time", "value", "event_id", "request_id", "context")
@@ -118,13 +119,24 @@ def _context(event: Mapping[Any, Any]) -> tuple[str | None, str]:
             return None, "a name in the context is not one that can be used"
         if name in FIELDS:
             return None, f"the context may not hold {name!r}"
+    if not _flat(extra, MOST_DEPTH):
+        return None, f"context is nested deeper than {MOST_DEPTH}"
     try:
-        text = json.dumps(extra, allow_nan=False, sort_keys=True)
-    except (TypeError, ValueError, RecursionError):
-        return None, "context is not plain JSON of finite numbers"
-    if len(text) > MOST_CONTEXT:
+        text = json.dumps(extra, allow_nan=False, sort_keys=True, ensure_ascii=False)
+        size = len(text.encode())
+    except (TypeError, ValueError, RecursionError):  # a lone half of a character, too
+        return None, "context is not plain JSON of finite numbers and whole characters"
+    if size > MOST_CONTEXT:
         return None, f"context is longer than {MOST_CONTEXT} bytes"
     return text, ""
+
+
+def _flat(value: Any, depth: int) -> bool:
+    if isinstance(value, Mapping):
+        return depth > 0 and all(_flat(one, depth - 1) for one in value.values())
+    if isinstance(value, (list, tuple)):
+        return depth > 0 and all(_flat(one, depth - 1) for one in value)
+    return True
 
 
 def dead_letter(event: Any, most: int = 4096) -> str:

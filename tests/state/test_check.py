@@ -40,6 +40,8 @@ GOOD: dict[str, Any] = {"user": "u", "item": "i", "kind": "view", "time": 1000}
         ({"context": {"x": object()}}, "context"),
         ({"context": {"user": "v"}}, "context"),
         ({"extra": "x" * 20_000}, "context"),
+        ({"extra": "\ud800"}, "context"),
+        ({"context": {"x": [[[[[]]]]]}}, "context"),
         ({5: 1}, "context"),
     ],
 )
