@@ -84,7 +84,6 @@ class Embedded:
         self._seen: SeenFilter = seen_filter(seen, seen_window, **(seen_options or {}))
         self._sequence = 0
         self._last_key = 0
-        self._unsaved: dict[str, str] = {}  # pages on their way to the disk
         self._bits: dict[tuple[str, float | None], int] = {}
         self._tombstones: dict[bytes, int] = {}
         self._log = Log(self.folder)
@@ -284,11 +283,11 @@ class Embedded:
     def _user_row(self, user: str | int) -> int:
         return self.users.row(user) if isinstance(user, str) else int(user)
 
-    def save_page(self, page: Mapping[str, Any], *, wait: bool = True) -> bool:
+    def save_page(self, page: Mapping[str, Any]) -> bool:
         """Keeps a served page; False if there is one with its ``request_id`` already, which stays. What is on it is marked as shown.
 
         ``page``: JSON with ``request_id``; ``user`` (id or None), ``now`` (or ``time``, ms), ``as_of`` and ``items`` (ids) where there
-        are any. ``wait=False`` returns before it is on disk. ValueError where it cannot be kept, StorageFull where the disk is full.
+        are any. ValueError where it cannot be kept, StorageFull where the disk is full.
         """
         request_id, user = page.get("request_id"), page.get("user")
         for name, one in (("request_id", request_id), ("user", user)):
@@ -310,29 +309,23 @@ class Embedded:
             return kept
 
         def after(kept: bool) -> None:
-            self._unsaved.pop(str(request_id), None)
             if kept and user is not None:
                 row = self.users.row(user)
                 row = row if row >= 0 else self.users.add(user, created=moment)
                 with self._lock:
                     self._seen.show(row, self.items.rows(ids), moment)
 
-        if not wait:
-            self._unsaved.setdefault(str(request_id), text)
-        ticket = self._log.submit(work, after, wait=wait)
-        return ticket.wait() if wait else True
+        return self._log.submit(work, after).wait()
 
     def page(self, request_id: str) -> dict[str, Any] | None:
         """The page kept under ``request_id``, or None."""
-        text = self._unsaved.get(request_id)
-        if text is None:
-            with self._log.reading() as connection:
-                found = connection.execute("SELECT page, user, now, items, crc FROM pages WHERE request_id = ?", (request_id,)).fetchone()
-            if found is None:
-                return None
-            text, user, now, items, crc = found
-            if page_crc(request_id, user, now, items, text) != crc:
-                raise StateCorrupt(f"{self._log.path}: page {request_id!r} was altered on disk")
+        with self._log.reading() as connection:
+            found = connection.execute("SELECT page, user, now, items, crc FROM pages WHERE request_id = ?", (request_id,)).fetchone()
+        if found is None:
+            return None
+        text, user, now, items, crc = found
+        if page_crc(request_id, user, now, items, text) != crc:
+            raise StateCorrupt(f"{self._log.path}: page {request_id!r} was altered on disk")
         page: dict[str, Any] = json.loads(text)
         return page
 

@@ -21,7 +21,6 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 GROUP = 512  #: pieces of work in one commit at most
-WAITING = 10_000  #: pieces of work that nobody waits for, at most; beyond, the caller waits
 ROOM = 4_194_304  #: bytes of the write-ahead file made ready at the start: syncing a file that does not grow costs half as much
 FULL = 4_000  #: changes after which the write-ahead file is moved to the log even if there is no pause
 PAUSE = 0.25  #: seconds without work after which the write-ahead file is moved
@@ -194,21 +193,16 @@ class Log:
 
     # ---- writing
 
-    def submit(
-        self, work: Callable[[sqlite3.Connection], T], after: Callable[[T], Any] | None = None, *, alone: bool = False, wait: bool = True
-    ) -> Ticket[T]:
+    def submit(self, work: Callable[[sqlite3.Connection], T], after: Callable[[T], Any] | None = None, *, alone: bool = False) -> Ticket[T]:
         """Hands ``work`` (runs inside a transaction) and ``after`` (runs with its result once that is on disk) to the writer.
 
         ``alone``: in a commit of its own, after which the file is rebuilt so that nothing deleted is left in it.
         """
         ticket: Ticket[T] = Ticket(work, after, alone)
-        crowded = not wait and self._tasks.qsize() > WAITING
         with self._door:  # nothing comes in after the writer was told to stop
             if self._closed:
                 raise StateError("the state is closed")
             self._tasks.put(ticket)
-        if crowded:
-            ticket.wait()
         return ticket
 
     def _run(self) -> None:

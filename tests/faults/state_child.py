@@ -37,7 +37,7 @@ class Doubling(Embedded):
 
 def forgetful(log: Log) -> None:
     """Broken: commits are not made, only answered."""
-    log._commit_now = lambda connection: connection.execute("ROLLBACK") and None  # type: ignore[method-assign]
+    log._commit_now = lambda connection: connection.execute("ROLLBACK") and None  # type: ignore[method-assign,assignment]
 
 
 def event(number: int) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import json
 import random
 import threading
@@ -13,6 +14,7 @@ import pytest
 from palate.candidates import DAY
 from palate.state.catalogue import Catalogue
 from palate.state.embedded import Embedded
+from palate.state.interface import State
 from palate.state.log import StateError, StateLocked, StorageFull
 from palate.state.past import Past
 from palate.state.rows import EventRows, event_rows
@@ -219,8 +221,6 @@ def test_pages_are_replayed_and_their_items_not_shown_again_even_after_a_restart
         frame = state.pages_frame()
         assert frame["items"].to_list() == [["x", "y"]]
         assert json.loads(frame["page"][0])["user"] == "ann"
-        assert state.save_page({"request_id": "r9", "items": ["x"]}, wait=False)
-        assert state.page("r9") == {"request_id": "r9", "items": ["x"]}
 
 
 @pytest.mark.parametrize("page", [{}, {"request_id": ""}, {"request_id": "a", "user": "\n"}, {"request_id": "a", "score": float("nan")}])
@@ -379,3 +379,39 @@ def test_a_full_disk_is_named_and_reads_go_on(tmp_path: Path) -> None:
         state._log._connection.execute("PRAGMA max_page_count = 1000000")
         assert {one.status for one in state.append(big)} == {"accepted"}
         assert state.sequence == 3001
+
+
+def test_a_logged_page_can_be_rebuilt_from_its_as_of(tmp_path: Path) -> None:
+    with opened(tmp_path) as state:
+        state.append(many(80))
+        request = state.request(["u1", "u2"])
+        state.append([{**event, "event_id": f"later {k}"} for k, event in enumerate(many(60, seed=9))])  # some of them are late
+        frame = state.events_frame().filter(polars.col("sequence") <= request.as_of).drop("sequence")
+        past = Past(event_rows(Events(frame), state.users, state.items, SIGNALS), len(state.users), len(state.items), WINDOWS)
+        truth = past.request(request.users, request.now)
+        for name in ("items", "times", "signals", "values", "offsets"):
+            assert getattr(request.histories, name).tobytes() == getattr(truth.histories, name).tobytes()
+        rows, now = np.arange(len(state.items)), np.full(len(state.items), request.now[0])
+        assert request.counts is not None
+        assert truth.counts is not None
+        assert request.counts.items(rows, now).tobytes() == truth.counts.items(rows, now).tobytes()
+        assert request.counts.users(request.users, request.now).tobytes() == truth.counts.users(request.users, request.now).tobytes()
+
+
+def test_embedded_keeps_the_promises_of_state() -> None:
+    for name, promised in vars(State).items():
+        if callable(promised) and not name.startswith("_"):
+            wanted, given = inspect.signature(promised).parameters, inspect.signature(getattr(Embedded, name)).parameters
+            assert set(wanted) <= set(given), name
+            assert all(given[extra].default is not inspect.Parameter.empty for extra in set(given) - set(wanted)), name
+    assert isinstance(Embedded.sequence, property)
+
+
+def test_memory_stays_flat_under_ever_new_events_of_the_same_users() -> None:
+    sizes = []
+    with opened(None, history_limit=10, seen="bloom", seen_options={"capacity": 20}) as state:
+        for round in range(40):
+            state.append([rating(f"u{k % 20}", f"i{k % 30}", time=NOW - DAY + round * 100 + k, event_id=f"{round}-{k}") for k in range(100)])
+            state.show("u1", np.arange(20), NOW)
+            sizes.append(sum(state.nbytes.values()))
+    assert sizes[-1] <= 1.05 * sizes[5]
