@@ -50,7 +50,7 @@ class Embedded:
     already. New users and items get a row at once; with ``strict`` an event of an unknown one is rejected. ``seen`` names the filter of
     shown items (``seen.seen_filter``) and ``seen_options`` its options. ``repeat``: what a user had before may be offered again.
 
-    Memory: 32 x ``history_limit`` bytes a user at most, 4 bytes a (user, item) pair that occurs, the counts (``live.LiveCounts``),
+    Memory: 64 x ``history_limit`` bytes a user at most, 4 bytes a (user, item) pair that occurs, the counts (``live.LiveCounts``),
     the filter, and ``base`` itself. StateError where the folder is in use or damaged.
     """
 
