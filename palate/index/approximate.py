@@ -19,7 +19,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from palate.candidates import Floats, Ints, Ragged
-from palate.index.exact import Exact, checked, positions
+from palate.index.exact import Exact, best_of, checked, inner_products, positions
 
 faiss: Any = library  # its type stubs know only a part of it
 FOLD = 1_000  #: newcomers (or a twentieth of all, whichever is more) before they are folded in
@@ -112,7 +112,7 @@ class Approximate:
             if state.body is not None and vectors.shape[1] != state.body.d:
                 raise ValueError(f"this index holds vectors of {state.body.d} numbers, not {vectors.shape[1]}")
             head = Exact()
-            head._shelf = state.head._shelf
+            head.shelf = state.head.shelf
             head.add(ids, vectors)
             state = _hidden(state, ids, head)
             if len(head) - state.long > max(FOLD, len(state.ids) // 20):
@@ -125,7 +125,7 @@ class Approximate:
         ids = np.asarray(ids, np.int64)
         with self._writing:
             head = Exact()
-            head._shelf = self._state.head._shelf
+            head.shelf = self._state.head.shelf
             head.remove(ids)
             self._state = _hidden(self._state, ids, head)
             self._tidy()
@@ -164,6 +164,7 @@ class Approximate:
             return state.head.search(queries, k, exclude)
         if queries.ndim != 2 or queries.shape[1] != state.body.d:
             raise ValueError(f"queries must be [B, {state.body.d}], not {list(queries.shape)}")
+        found, values = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
         if exclude is None and not state.masked:
             scores, at = state.body.search(queries, k, params=self._parameters(k, 0, None))
         else:
@@ -178,14 +179,41 @@ class Approximate:
                 selector = faiss.IDSelectorBitmap(bits) if state.masked or len(hidden) else None
                 parameters = self._parameters(k, len(hidden), selector)
                 scores[b : b + 1], at[b : b + 1] = state.body.search(queries[b : b + 1], k, params=parameters)
-        ids = np.where(at >= 0, state.ids[at], -1)
-        scores[at < 0] = -np.inf
-        if not len(state.head):
-            return ids, scores
-        head_ids, head_scores = state.head.search(queries, min(k, len(state.head)), exclude)
-        ids, scores = np.concatenate([head_ids, ids], 1), np.concatenate([head_scores, scores], 1)
-        order = np.lexsort((ids, -scores), axis=1)[:, :k]
-        return np.take_along_axis(ids, order, 1), np.take_along_axis(scores, order, 1)
+        head = state.head.shelf
+        for b in range(len(queries)):
+            hidden = head.dead
+            if exclude is not None:
+                hidden = np.concatenate([hidden, positions(head.place, exclude[b], len(head.ids))])
+            _joined(head.vectors, head.ids, hidden, queries[b], state.ids, at[b], scores[b], found[b], values[b])
+        return found, values
+
+
+@njit(cache=True, nogil=True)
+def _joined(vectors: Floats, head: Ints, hidden: Ints, query: Floats, ids: Ints, at: Ints, scores: Floats, out: Ints, values: Floats) -> None:
+    """The best of the head ``[n, D]`` and of what the structure found (positions ``at`` of ``ids``, -1 none), best first, ties by id."""
+    k = len(out)
+    products = np.empty(len(head), np.float32)
+    if len(head):
+        inner_products(vectors, query, products)
+    for n in hidden:
+        products[n] = -np.inf
+    place, best = best_of(products, k)
+    left, right = 0, 0
+    for n in range(k):
+        mine = right < k and at[right] >= 0
+        if left < len(place) and (not mine or best[left] > scores[right] or (best[left] == scores[right] and head[place[left]] < ids[at[right]])):
+            item, score = head[place[left]], best[left]
+            left += 1
+        elif mine:
+            item, score = ids[at[right]], scores[right]
+            right += 1
+        else:
+            item, score = np.int64(-1), np.float32(-np.inf)
+        hole = n  # the structure leaves equal scores in any order
+        while hole > 0 and values[hole - 1] == score and out[hole - 1] > item:
+            out[hole], values[hole] = out[hole - 1], values[hole - 1]
+            hole -= 1
+        out[hole], values[hole] = item, score
 
 
 def _state(head: Exact, body: Any, ids: Ints, long: int) -> _State:

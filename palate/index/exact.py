@@ -95,7 +95,7 @@ def checked(vectors: Floats, ids: Ints) -> tuple[Floats, Ints]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Shelf:
+class Shelf:
     """What a search sees; replaced as a whole, so readers hold no lock. The arrays are views of larger buffers."""
 
     vectors: Floats  # [n, D]
@@ -104,7 +104,7 @@ class _Shelf:
     dead: Ints  # positions of removed vectors
 
 
-_BARE = _Shelf(np.empty((0, 0), np.float32), np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64))
+_BARE = Shelf(np.empty((0, 0), np.float32), np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64))
 
 
 class Exact:
@@ -114,13 +114,13 @@ class Exact:
     """
 
     def __init__(self) -> None:
-        self._shelf = _BARE
+        self.shelf = _BARE
 
     def __len__(self) -> int:
-        return len(self._shelf.ids) - len(self._shelf.dead)
+        return len(self.shelf.ids) - len(self.shelf.dead)
 
     def __contains__(self, id: int) -> bool:
-        shelf = self._shelf
+        shelf = self.shelf
         at = positions(shelf.place, np.array([id], np.int64), len(shelf.ids))
         return len(at) > 0 and at[0] not in shelf.dead
 
@@ -132,12 +132,12 @@ class Exact:
             vectors, ids = vectors[order], ids[order]
         place = np.full(int(ids[-1]) + 1 if len(ids) else 0, -1, np.int64)
         place[ids] = np.arange(len(ids))
-        self._shelf = _Shelf(vectors, ids, place, np.empty(0, np.int64))
+        self.shelf = Shelf(vectors, ids, place, np.empty(0, np.int64))
         return self
 
     def everything(self) -> tuple[Floats, Ints]:
         """All that is in the index: vectors float32 ``[N, D]`` and ids int64 ``[N]``, ascending."""
-        shelf = self._shelf
+        shelf = self.shelf
         alive = np.ones(len(shelf.ids), bool)
         alive[shelf.dead] = False
         return shelf.vectors[alive], shelf.ids[alive]
@@ -145,7 +145,7 @@ class Exact:
     def add(self, ids: Ints, vectors: Floats) -> None:
         """Put these in, or in the place of those with the same id."""
         vectors, ids = checked(vectors, ids)
-        shelf = self._shelf
+        shelf = self.shelf
         if not len(ids):
             return
         if not len(shelf.ids):
@@ -166,27 +166,27 @@ class Exact:
             buffer = shelf.vectors.copy()  # a reader must not meet half a vector
             at = shelf.place[ids[known]]
             buffer[at] = vectors[known]
-            shelf = _Shelf(buffer, shelf.ids, shelf.place, np.setdiff1d(shelf.dead, at))
+            shelf = Shelf(buffer, shelf.ids, shelf.place, np.setdiff1d(shelf.dead, at))
         if extra:
             new = ids[~known]
             place = _room(shelf.place, int(new[-1]) + 1, -1)
             place[new] = np.arange(size, size + extra)
             grown_vectors, grown_ids = _room(shelf.vectors, size + extra, 0), _room(shelf.ids, size + extra, -1)
             grown_vectors[size:], grown_ids[size:] = vectors[~known], new
-            shelf = _Shelf(grown_vectors, grown_ids, place, shelf.dead)
-        self._shelf = shelf
+            shelf = Shelf(grown_vectors, grown_ids, place, shelf.dead)
+        self.shelf = shelf
 
     def remove(self, ids: Ints) -> None:
         """Take these out; ids that are not there are ignored. Their vectors go when a third of all are dead."""
-        shelf = self._shelf
+        shelf = self.shelf
         at = positions(shelf.place, np.asarray(ids, np.int64), len(shelf.ids))
-        self._shelf = _Shelf(shelf.vectors, shelf.ids, shelf.place, np.union1d(shelf.dead, at))
-        if 3 * len(self._shelf.dead) > len(shelf.ids):
+        self.shelf = Shelf(shelf.vectors, shelf.ids, shelf.place, np.union1d(shelf.dead, at))
+        if 3 * len(self.shelf.dead) > len(shelf.ids):
             self.fit(*self.everything())
 
     def search(self, queries: Floats, k: int, exclude: Ragged | None = None) -> tuple[Ints, Floats]:
         """The k best of each query ``[B, D]``: ids int64 ``[B, k]`` (-1: there are no more) and scores float32 ``[B, k]`` (-inf there)."""
-        shelf = self._shelf
+        shelf = self.shelf
         queries = np.ascontiguousarray(queries, np.float32)
         found = np.full((len(queries), k), -1, np.int64)
         values = np.full((len(queries), k), -np.inf, np.float32)

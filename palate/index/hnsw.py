@@ -5,7 +5,7 @@ Malkov, Yashunin, "Efficient and Robust Approximate Nearest Neighbor Search Usin
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from palate.candidates import Floats
 from palate.index.approximate import Approximate, faiss
@@ -14,21 +14,25 @@ from palate.index.approximate import Approximate, faiss
 class HNSW(Approximate):
     """``links`` of a node, ``build`` and ``search``: how many nodes are kept in sight while building and while searching.
 
-    ``head``: share of the longest vectors that are compared exactly. ``threads`` while building: more than one builds faster, but not the
-    same graph each time. A query looks at as many more nodes as it excludes.
+    ``head``: share of the longest vectors that are compared exactly. ``bits`` a number: with 8 instead of 32 a vector takes a quarter of the memory
+    and less time, and scores are true to about a half per cent. ``threads`` while building: more than one builds faster, but not the same
+    graph each time. A query looks at as many more nodes as it excludes.
     """
 
-    def __init__(self, links: int = 32, build: int = 200, search: int = 64, head: float = 0.02, threads: int = 1) -> None:
+    def __init__(self, links: int = 32, build: int = 200, search: int = 32, head: float = 0.03, bits: Literal[8, 32] = 32, threads: int = 1) -> None:
         super().__init__(head, threads)
-        if min(links, build, search) < 1:
-            raise ValueError("links, build and search must be at least 1")
-        if links < 2:
-            raise ValueError("links must be at least 2")
-        self.links, self.build, self.seen = links, build, search
+        if links < 2 or min(build, search) < 1:
+            raise ValueError("links must be at least 2, build and search at least 1")
+        self.links, self.build, self.seen, self.bits = links, build, search, bits
 
     def _structure(self, vectors: Floats) -> Any:
-        body = faiss.IndexHNSWFlat(vectors.shape[1], self.links, faiss.METRIC_INNER_PRODUCT)
+        dim = vectors.shape[1]
+        if self.bits == 8:
+            body = faiss.IndexHNSWSQ(dim, faiss.ScalarQuantizer.QT_8bit, self.links, faiss.METRIC_INNER_PRODUCT)
+        else:
+            body = faiss.IndexHNSWFlat(dim, self.links, faiss.METRIC_INNER_PRODUCT)
         body.hnsw.efConstruction = self.build
+        body.train(vectors)
         return body
 
     def _parameters(self, k: int, hidden: int, selector: Any) -> Any:

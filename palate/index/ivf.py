@@ -6,7 +6,7 @@ Jegou, Douze, Schmid, "Product Quantization for Nearest Neighbor Search", TPAMI 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 from palate.candidates import Floats
 from palate.index.approximate import Approximate, faiss
@@ -17,20 +17,26 @@ ENOUGH = 40  #: vectors a centroid is trained on at least
 class IVF(Approximate):
     """``lists`` (0: twice the square root of the number of vectors), of which ``probes`` are searched.
 
-    ``head``: share of the longest vectors that are compared exactly. ``threads`` while building. ``iterations`` of k-means on directions.
+    ``iterations`` of k-means on directions. ``head``: share of the longest vectors that are compared exactly. ``bits`` a number: with 8 instead of
+    32 a vector takes a quarter of the memory and less time, and scores are true to about a half per cent. ``threads`` while building.
     """
 
-    def __init__(self, lists: int = 0, probes: int = 16, iterations: int = 10, head: float = 0.02, threads: int = 1) -> None:
+    def __init__(
+        self, lists: int = 0, probes: int = 12, iterations: int = 10, head: float = 0.03, bits: Literal[8, 32] = 32, threads: int = 1
+    ) -> None:
         super().__init__(head, threads)
         if lists < 0 or probes < 1 or iterations < 1:
             raise ValueError("lists must be 0 or more, probes and iterations at least 1")
-        self.lists, self.probes, self.iterations = lists, probes, iterations
+        self.lists, self.probes, self.iterations, self.bits = lists, probes, iterations, bits
 
     def _structure(self, vectors: Floats) -> Any:
         size, dim = vectors.shape
         lists = min(self.lists or round(2 * math.sqrt(size)), max(1, size // ENOUGH))
         quantizer = faiss.IndexFlatIP(dim)
-        body = faiss.IndexIVFFlat(quantizer, dim, lists, faiss.METRIC_INNER_PRODUCT)
+        if self.bits == 8:
+            body = faiss.IndexIVFScalarQuantizer(quantizer, dim, lists, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT, False)
+        else:
+            body = faiss.IndexIVFFlat(quantizer, dim, lists, faiss.METRIC_INNER_PRODUCT)
         body.own_fields = True
         quantizer.this.disown()  # the lists own it now
         body.cp.niter, body.cp.spherical, body.cp.min_points_per_centroid = self.iterations, True, 1

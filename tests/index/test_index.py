@@ -86,6 +86,12 @@ def test_approximate_finds_nearly_all(name: str, world: tuple[Floats, Ints, Floa
     row = {int(i): n for n, i in enumerate(ids)}
     truth = np.array([[vectors[row[int(i)]] @ queries[b] for i in found[b]] for b in range(len(queries))])
     np.testing.assert_allclose(scores, truth, rtol=1e-4, atol=1e-4)
+    small = build(load(name, "index"), {"bits": 8, **({"probes": 32} if name == "IVF" else {})}).fit(vectors, ids)
+    found, scores = small.search(queries, 50)
+    assert recall(found, right) >= 0.95
+    truth = np.array([[vectors[row[int(i)]] @ queries[b] for i in found[b]] for b in range(len(queries))])
+    error = np.abs(scores - truth)
+    assert 0 < error.max() < 0.02 * truth.max(), "eight bits a number"
 
 
 @pytest.mark.parametrize("name", NAMES)
