@@ -11,11 +11,11 @@ from typing import Any, Literal
 from palate.candidates import Floats
 from palate.index.approximate import Approximate, faiss
 
-ENOUGH = 40  #: vectors a centroid is trained on at least
+ENOUGH = 100  #: vectors a list holds on average, at least
 
 
 class IVF(Approximate):
-    """``lists`` (0: twice the square root of the number of vectors), of which ``probes`` are searched.
+    """``lists`` (0: twice the square root of the number of vectors, each of 100 at least), of which ``probes`` are searched.
 
     ``iterations`` of k-means on directions. ``head``: share of the longest vectors that are compared exactly. ``bits`` a number: with 8 instead of
     32 a vector takes a quarter of the memory and less time, and scores are true to about a half per cent. ``threads`` while building.
@@ -31,7 +31,7 @@ class IVF(Approximate):
 
     def _structure(self, vectors: Floats) -> Any:
         size, dim = vectors.shape
-        lists = min(self.lists or round(2 * math.sqrt(size)), max(1, size // ENOUGH))
+        lists = min(self.lists, size) or max(1, min(round(2 * math.sqrt(size)), size // ENOUGH))
         quantizer = faiss.IndexFlatIP(dim)
         if self.bits == 8:
             body = faiss.IndexIVFScalarQuantizer(quantizer, dim, lists, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT, False)
