@@ -48,6 +48,14 @@ class EventRows:
         """Events at ``moment`` (ms) or later."""
         return self.take(slice(int(np.searchsorted(self.times, moment, side="left")), None))
 
+    def joined(self, other: EventRows) -> EventRows:
+        """Both, in order of time; of one instant, these first."""
+        order = np.argsort(np.concatenate((self.times, other.times)), kind="stable")
+        columns = {
+            name: np.concatenate((getattr(self, name), getattr(other, name)))[order] for name in ("users", "items", "times", "signals", "values")
+        }
+        return EventRows(**columns, names=self.names)
+
     def bit(self, signal: str) -> np.uint32:
         """The bit of a signal by name."""
         return np.uint32(1 << self.names.index(signal))
