@@ -63,7 +63,8 @@ class Funnel:
     """``recall``: routes; ``filters``, ``prerank``, ``rank``, ``rerank``: steps. Reads as the product: what runs is what is listed.
 
     ``fallback`` offers the stored list for the case that nothing else is left. Deadlines in ms for each filter and re-rank step and for the
-    rest; routes have their own. ``guard``: options of guarded running. ``observe(stage, seconds, outcome)`` is told of every call
+    rest; routes have their own. A request that has more time than the guard's ``budget`` (as when a service warms up) gives each stage more
+    in proportion. ``guard``: options of guarded running. ``observe(stage, seconds, outcome)`` is told of every call
     of a stage. ``strict``: unguarded, raise what a stage raises instead of going on without it.
     """
 
@@ -250,7 +251,7 @@ class _Walk:
         self.stage = -1
         self.candidates = Candidates.empty(len(request))
         self.offered: list[Candidates | None] = [None] * len(funnel.routes)
-        self._stages, self._funnel, self.shortest = stages, funnel, funnel.shortest
+        self._stages, self._funnel = stages, funnel
         self._closed = False  # a policy failed: what was there is gone
         self._hopeless = False  # and it hangs, so there is no use in asking it again for the stored list
         self._begun = 0.0
@@ -258,6 +259,8 @@ class _Walk:
         budget = funnel.guard.budget if request.deadline is None else request.deadline - now
         self.end = now + budget if guarded else np.inf
         self.soft_end = now + SHARE * budget if guarded else np.inf
+        self._stretch = max(1.0, budget / funnel.guard.budget)
+        self.shortest = self._stretch * funnel.shortest
 
     def to_the_end(self) -> None:
         while self.next(time.monotonic()) is not None:
@@ -279,7 +282,7 @@ class _Walk:
             elif self.guarded and not stage.breaker.allows(now):
                 self._lost(stage, "open", now)
             else:
-                return float(min(now + stage.seconds, end))
+                return float(min(now + self._stretch * stage.seconds, end))
 
     def _wanted(self, stage: _Stage) -> bool:
         if stage.kind == "fallback":

@@ -148,6 +148,14 @@ def test_answered_in_time_and_named(here: World, fault: Callable[[str], Fault], 
         assert funnel.breakers[name].behind == 1
 
 
+def test_a_request_with_much_time_gives_its_stages_more(here: World, fault: Callable[[str], Fault]) -> None:
+    """So that what is compiled or read at the first request does not count as a failure."""
+    funnel, _ = broken(here, "rank", fault("slow"))
+    trace = Trace()
+    funnel.recommend(replace(here.request(np.array([5])), deadline=time.monotonic() + 30), 10, trace)
+    assert trace.degraded == []
+
+
 def test_two_stages_hang_at_once(here: World, fault: Callable[[str], Fault]) -> None:
     first, second = fault("hang"), fault("hang")
     funnel, _ = broken(here, "rank", first)
