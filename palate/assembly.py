@@ -42,12 +42,14 @@ class Parts:
     powers: dict[str, float] = field(default_factory=dict)
 
     def retriever(self, model: str, index: Mapping[str, Any] | None = None) -> Retriever:
-        """The model as a route: as it is, or behind an index where it gives vectors."""
+        """The model as a route: as it is, or behind an index where it gives vectors (one without gradients only where the route names one)."""
         trained = self.models[model]
-        if isinstance(trained, Counter):
+        if isinstance(trained, Counter) and not (index and hasattr(trained, "search_with")):
             return trained
         options = dict(index or {"name": "Exact"})
         near = build(catalog.load(options.pop("name"), "index"), options, where="[[recall]] index")
+        if isinstance(trained, Counter):  # factors of users and items, such as iALS's
+            return trained.search_with(near.fit(trained.items, np.arange(len(trained.items))))  # type: ignore[attr-defined, no-any-return]
         return VectorRetriever(trained, self.pipeline, near, self.items)
 
     def routes(self) -> list[Route]:

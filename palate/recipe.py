@@ -104,13 +104,13 @@ class Plan:
 
 @dataclass(frozen=True)
 class RoutePlan:
-    """One route of recall: ``index`` is for models with vectors."""
+    """One route of recall: ``index`` is for models with vectors: ``Exact`` if none is named (models without gradients then compare all items)."""
 
     model: str
     quota: int = 200
     priority: int = 0
     deadline_ms: float = 100.0
-    index: dict[str, Any] = field(default_factory=lambda: {"name": "Exact"})
+    index: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -279,7 +279,8 @@ class _Reader:
             plan = models[model(route.model, "[[recall]]")]
             if plan.entry.kind != "recall":
                 raise self.fail(f"[[recall]]: {route.model!r} is a {plan.entry.kind} model ({plan.entry.name}) and cannot retrieve", route.model)
-            self.named(route.index, "index", f"[[recall]] {route.model}: index")
+            if route.index:
+                self.named(route.index, "index", f"[[recall]] {route.model}: index")
         options: dict[str, Any] = {key: tables[key] for key in ("seed", "threads", "fallback") if key in tables}
         for key, cls in (("state", State), ("examples", Examples), ("prerank", Prerank), ("rank", Rank), ("evaluation", Evaluation)):
             if key in tables:
