@@ -289,6 +289,23 @@ class Embedded:
         ``page``: JSON with ``request_id``; ``user`` (id or None), ``now`` (or ``time``, ms), ``as_of`` and ``items`` (ids) where there
         are any. ValueError where it cannot be kept, StorageFull where the disk is full.
         """
+        return self.save_pages([page])[0]
+
+    def save_pages(self, pages: Sequence[Mapping[str, Any]]) -> list[bool]:
+        """``save_page`` for pages that were made together, in one commit: all are on disk when this returns, or none."""
+        steps = [self._page_steps(page) for page in pages]
+
+        def work(connection: sqlite3.Connection) -> list[bool]:
+            return [write(connection) for write, _ in steps]
+
+        def after(kept: list[bool]) -> None:
+            for (_, mark), one in zip(steps, kept, strict=True):
+                mark(one)
+
+        return self._log.submit(work, after).wait()
+
+    def _page_steps(self, page: Mapping[str, Any]) -> tuple[Callable[[sqlite3.Connection], bool], Callable[[bool], None]]:
+        """What writes a page, and what marks it as shown once that is on disk."""
         request_id, user = page.get("request_id"), page.get("user")
         for name, one in (("request_id", request_id), ("user", user)):
             if (name == "request_id" or one is not None) and (fault := id_fault(one)):
@@ -315,7 +332,7 @@ class Embedded:
                 with self._lock:
                     self._seen.show(row, self.items.rows(ids), moment)
 
-        return self._log.submit(work, after).wait()
+        return work, after
 
     def page(self, request_id: str) -> dict[str, Any] | None:
         """The page kept under ``request_id``, or None."""
