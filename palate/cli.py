@@ -207,6 +207,8 @@ def serve(
     access_log: Annotated[bool, typer.Option(help="A JSON line per call on standard error.")] = True,
 ) -> None:
     """Serve a run over HTTP until SIGTERM or Ctrl-C."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")  # a page's matrices are small: threads that wait for each other cost more than they bring
     from palate.serving.server import serve as run_server
     from palate.serving.settings import Settings
 

@@ -6,8 +6,8 @@ user stand in line, so that two of them never show the same item; calls for diff
 
 from __future__ import annotations
 
-import hashlib
 import math
+import random
 import threading
 import time
 import uuid
@@ -21,14 +21,14 @@ import numpy as np
 
 from palate.candidates import DAY, Candidates, Ints
 from palate.contracts import Similar
-from palate.funnel.funnel import Funnel, Trace
+from palate.funnel.funnel import Busy, Funnel, Trace
 from palate.state.catalogue import Catalogue, id_fault
 from palate.state.check import Outcome
 from palate.state.embedded import Embedded
 from palate.state.rows import EventRows
 from palate.tables.signals import Signal
 
-_STRIPES = 256  #: locks that the users share
+_STRIPES = 4096  #: locks that the users share
 
 
 class AskError(ValueError):
@@ -79,19 +79,47 @@ class Run(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Ask:
+    """One call of ``Recommender.recommend``."""
+
+    user: str | None = None
+    k: int = 10
+    history: Sequence[str] | None = None
+    attributes: Mapping[str, Any] | None = None
+    context: Mapping[str, Any] | None = None
+    scene: str = ""
+    request_id: str | None = None
+    log: bool = True
+    why: bool = False
+
+    @property
+    def alike(self) -> tuple[Any, ...]:
+        """Asks that agree in this can go through the funnel together."""
+        return self.k, self.scene, tuple(self.attributes or ()), tuple(self.context or ())
+
+    @property
+    def names(self) -> list[str]:
+        """What no other ask may be about at the same time; a look minds nobody."""
+        if not self.log:
+            return []
+        user = [] if self.user is None else [f"u{self.user}"]
+        return user if self.request_id is None else [*user, f"r{self.request_id}"]
+
+
+@dataclass(frozen=True, slots=True)
 class Shown:
-    """One item of a page. ``score`` is the last stage's; ``scores`` every stage's; ``propensity`` the chance of standing here."""
+    """One item of a page. ``score`` is the last stage's, ``propensity`` the chance of standing here."""
 
     item: str
     position: int
     score: float
     propensity: float
-    scores: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """An answered request. ``degraded`` names the parts it had to do without, ``now`` is in ms, ``as_of`` the last event it knew."""
+    """An answered ask. ``degraded`` names the parts it had to do without, ``now`` is in ms, ``as_of`` the last event it knew, ``scores``
+    what each stage thought of each item (None: nothing)."""
 
     request_id: str
     items: tuple[Shown, ...]
@@ -99,6 +127,7 @@ class Page:
     versions: Mapping[str, str]
     as_of: int
     now: int
+    scores: Mapping[str, Sequence[float | None]]
     notes: tuple[str, ...] = ()
     trace: Any = None
     replayed: bool = False
@@ -111,6 +140,10 @@ class Page:
     @property
     def propensities(self) -> list[float]:
         return [shown.propensity for shown in self.items]
+
+    def scores_at(self, position: int) -> dict[str, float]:
+        """The stages' scores of the item at ``position``."""
+        return {name: score for name, values in self.scores.items() if (score := values[position]) is not None}
 
 
 @dataclass(slots=True)
@@ -139,6 +172,7 @@ class Recommender:
         self._funnel = run.funnel()
         self._similar = run.similar
         self._budget = budget
+        self._chance = random.SystemRandom()
         self._lines = _Lines()
         self._writing = threading.Lock()
         self._closed = False
@@ -189,100 +223,126 @@ class Recommender:
         """A page of at most k items for a user, or for a ``history`` (item ids, oldest first) or ``attributes`` given here.
 
         ``log=False`` is a look without effect. ``why`` adds the trace. AskError names the argument that cannot be used; Conflict is a
-        ``request_id`` that belongs to another user's page.
+        ``request_id`` that belongs to another user's page; NotDurable says that the page could not be logged.
         """
-        _checked(user, k, history, attributes, context, scene, request_id)
-        if not log:
-            return self._replay(request_id, user) or self._draw(user, k, history, attributes, context, scene, request_id, why)[0]
-        names = [name for name in (user and f"u{user}", request_id and f"r{request_id}") if name]
-        with self._lines.of(*names):
-            known = self._replay(request_id, user)
-            if known is not None:
-                return known
-            page, record = self._draw(user, k, history, attributes, context, scene, request_id, why)
-            try:
-                kept = self.state.save_page(record)  # and what is on it counts as shown
-            except OSError as error:
-                raise NotDurable(f"the page could not be logged: {error.strerror}") from error
-        if not kept:
-            raise Conflict("request_id", "this request_id belongs to another page")
-        return page
+        answer = self.answer([Ask(user, k, history, attributes, context, scene, request_id, log, why)])[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
-    def _replay(self, request_id: str | None, user: str | None) -> Page | None:
-        record = None if request_id is None else self.state.page(request_id)
+    def answer(self, asks: Sequence[Ask]) -> list[Page | Exception]:
+        """Several asks at once: one walk through the funnel and one commit for those that can go together. What is wrong with one ask is
+        its own answer and no other's."""
+        answers: list[Page | Exception] = []
+        waiting: list[int] = []
+        for place, ask in enumerate(asks):
+            try:
+                _checked(ask)
+            except AskError as error:
+                answers.append(error)
+            else:
+                answers.append(RuntimeError("not answered"))
+                waiting.append(place)
+        while waiting:
+            group, waiting = _together(asks, waiting)
+            for place, one in zip(group, self._answer([asks[place] for place in group]), strict=True):
+                answers[place] = one
+        return answers
+
+    def _answer(self, asks: list[Ask]) -> list[Page | Exception]:
+        """Asks of different users that agree in what the funnel wants to know once."""
+        with self._lines.of(*(name for ask in asks for name in ask.names)):
+            try:
+                return self._answer_held(asks)
+            except OSError as error:
+                return [NotDurable(f"the page could not be logged: {error.strerror}")] * len(asks)
+            except Exception as error:
+                if len(asks) == 1 or isinstance(error, Busy):
+                    return [error] * len(asks)
+                failed: list[Page | Exception] = []
+                for ask in asks:  # one of them is at fault: the others are answered by themselves
+                    try:
+                        failed += self._answer_held([ask])
+                    except OSError as full:
+                        failed.append(NotDurable(f"the page could not be logged: {full.strerror}"))
+                    except Exception as own:
+                        failed.append(own)
+                return failed
+
+    def _answer_held(self, asks: list[Ask]) -> list[Page | Exception]:
+        answers = [self._replay(ask) for ask in asks]
+        new = [ask for ask, known in zip(asks, answers, strict=True) if known is None]
+        if not new:
+            return [known for known in answers if known is not None]
+        drawn = self._draw(new)
+        records = [record for ask, (_, record) in zip(new, drawn, strict=True) if ask.log]
+        kept = iter(self.state.save_pages(records) if records else ())  # what is on a kept page counts as shown
+        pages = iter(
+            Conflict("request_id", "this request_id belongs to another page") if ask.log and not next(kept) else page
+            for ask, (page, _) in zip(new, drawn, strict=True)
+        )
+        return [next(pages) if known is None else known for known in answers]
+
+    def _replay(self, ask: Ask) -> Page | Exception | None:
+        record = None if ask.request_id is None else self.state.page(ask.request_id)
         if record is None:
             return None
-        if record["user"] != user:
-            raise Conflict("request_id", "this request_id belongs to a page of another user")
-        return page_of(record)
+        if record["user"] != ask.user:
+            return Conflict("request_id", "this request_id belongs to a page of another user")
+        return page_of(record, replayed=True)
 
-    def _draw(
-        self,
-        user: str | None,
-        k: int,
-        history: Sequence[str] | None,
-        attributes: Mapping[str, Any] | None,
-        context: Mapping[str, Any] | None,
-        scene: str,
-        request_id: str | None,
-        why: bool,
-    ) -> tuple[Page, dict[str, Any]]:
-        name = request_id or uuid.uuid4().hex
-        # The seed comes from the request's id, so the draw behind a logged page can be made again.
-        seed = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
-        notes: tuple[str, ...] = ()
-        if history is not None:
-            known = [item for item in history if item in self.items]
-            if len(known) < len(history):
-                notes = (f"history: {len(history) - len(known)} of {len(history)} items are not known",)
-            history = known
+    def _draw(self, asks: list[Ask]) -> list[tuple[Page, dict[str, Any]]]:
+        """A page and its record for each ask."""
+        first, items = asks[0], self.items
+        given = [None if ask.history is None else [item for item in ask.history if item in items] for ask in asks]
         request = self.state.request(
-            [user],
-            history=None if history is None else [history],
-            attributes=None if attributes is None else {key: [value] for key, value in attributes.items()},
-            context=None if context is None else {key: [value] for key, value in context.items()},
-            scene=scene,
+            [ask.user for ask in asks],
+            history=given if any(history is not None for history in given) else None,
+            attributes=first.attributes and {name: [(ask.attributes or {})[name] for ask in asks] for name in first.attributes},
+            context=first.context and {name: [(ask.context or {})[name] for ask in asks] for name in first.context},
+            scene=first.scene,
             deadline=None if self._budget is None else time.monotonic() + self._budget,
-            rng=np.random.Generator(np.random.PCG64(seed)),
+            rng=np.random.Generator(np.random.PCG64(self._chance.getrandbits(64))),
         )
         trace = Trace()
-        found = self._funnel.recommend(request, min(k, len(self.items)), trace) if k and len(self.items) else Candidates.empty(1)
-        ids = self.items.ids
-        listed = found.items.tolist()
-        now = int(request.now[0])
-        columns = {column: values.tolist() for column, values in found.columns.items()}
-        scores = found.scores.tolist()
-        chances = columns.pop("propensity", None) or [1.0] * len(listed)
-        items = tuple(
-            Shown(ids[row], place, _finite(scores[place]), chances[place], {c: v[place] for c, v in columns.items() if v[place] == v[place]})
-            for place, row in enumerate(listed)
-        )
-        page = Page(name, items, tuple(trace.degraded), self.versions, request.as_of, now, notes, self._way(trace, found.items) if why else None)
-        record = {
-            "request_id": name,
-            "user": user,
-            "now": now,
-            "as_of": request.as_of,
-            "scene": scene,
-            "k": k,
-            "items": [ids[row] for row in listed],
-            "positions": list(range(len(listed))),
-            "score": [shown.score for shown in items],
-            "scores": {column: [None if v != v else v for v in values] for column, values in columns.items()},
-            "propensities": chances,
-            "versions": self.versions,
-            "degraded": list(page.degraded),
-            "notes": list(notes),
-        }
-        given = {"history": history, "attributes": attributes, "context": context}
-        if any(value is not None for value in given.values()):
-            record["given"] = {key: value for key, value in given.items() if value is not None}
-        return page, record
+        empty = not first.k or not len(items)
+        found = Candidates.empty(len(asks)) if empty else self._funnel.recommend(request, min(first.k, len(items)), trace)
+        rows, scores, offsets = found.items.tolist(), found.scores.tolist(), found.offsets.tolist()
+        columns = {name: values.tolist() for name, values in found.columns.items()}
+        chances = columns.pop("propensity", None) or [1.0] * len(rows)
+        parts = tuple(trace.degraded)
+        drawn = []
+        for place, ask in enumerate(asks):
+            mine = slice(offsets[place], offsets[place + 1])
+            record: dict[str, Any] = {
+                "request_id": ask.request_id or uuid.uuid4().hex,
+                "user": ask.user,
+                "now": int(request.now[place]),
+                "as_of": request.as_of,
+                "scene": ask.scene,
+                "k": ask.k,
+                "items": [items.ids[row] for row in rows[mine]],
+                "positions": list(range(mine.stop - mine.start)),
+                "score": [score if math.isfinite(score) else 0.0 for score in scores[mine]],
+                "scores": {name: [None if v != v else v for v in values[mine]] for name, values in columns.items()},
+                "propensities": chances[mine],
+                "versions": self.versions,
+                "degraded": parts,
+                "notes": (),
+            }
+            told = given[place]
+            if ask.history is not None and told is not None and len(told) < len(ask.history):
+                record["notes"] = (f"history: {len(ask.history) - len(told)} of {len(ask.history)} items are not known",)
+            known = {"history": told, "attributes": ask.attributes, "context": ask.context}
+            if any(value is not None for value in known.values()):
+                record["given"] = {name: value for name, value in known.items() if value is not None}
+            way = self._way(trace, rows[mine], place) if ask.why else None
+            drawn.append((page_of(record, way), record))
+        return drawn
 
-    def _way(self, trace: Trace, rows: Ints) -> dict[str, Any]:
+    def _way(self, trace: Trace, rows: list[int], place: int) -> dict[str, Any]:
         """The stages of the call, and each shown item's way through them."""
-        ids = self.items.ids
-        return {"stages": trace.summary(), "items": {ids[row]: trace.why(row) for row in rows.tolist()}}
+        return {"stages": trace.summary(place), "items": {self.items.ids[row]: trace.why(row, place) for row in rows}}
 
     def _index(self, rows: Ints) -> None:
         """Tell the routes of new or changed items; a route that cannot take one in goes on without it."""
@@ -388,15 +448,28 @@ class Recommender:
         return row
 
 
-def page_of(record: Mapping[str, Any]) -> Page:
+def page_of(record: Mapping[str, Any], trace: Any = None, replayed: bool = False) -> Page:
     """The page behind a record of the log."""
-    columns = record["scores"]
-    items = tuple(
-        Shown(item, place, score, chance, {c: v[place] for c, v in columns.items() if v[place] is not None})
-        for place, (item, score, chance) in enumerate(zip(record["items"], record["score"], record["propensities"], strict=True))
-    )
+    items = tuple(map(Shown, record["items"], record["positions"], record["score"], record["propensities"]))
     parts, notes = tuple(record["degraded"]), tuple(record["notes"])
-    return Page(record["request_id"], items, parts, record["versions"], record["as_of"], record["now"], notes, replayed=True)
+    stages = record["scores"]
+    return Page(record["request_id"], items, parts, record["versions"], record["as_of"], record["now"], stages, notes, trace, replayed)
+
+
+def _together(asks: Sequence[Ask], waiting: list[int]) -> tuple[list[int], list[int]]:
+    """Of the places waiting, those that can go with the first, and the rest. Two asks of one user go one after the other."""
+    alike = asks[waiting[0]].alike
+    group: list[int] = []
+    rest: list[int] = []
+    taken: set[str] = set()
+    for place in waiting:
+        ask = asks[place]
+        if ask.alike != alike or not taken.isdisjoint(ask.names):
+            rest.append(place)
+        else:
+            group.append(place)
+            taken.update(ask.names)
+    return group, rest
 
 
 def _reported(outcome: Outcome) -> dict[str, Any]:
@@ -428,32 +501,20 @@ def _checked_id(name: str, value: Any) -> None:
         raise AskError(name, f"{name} {fault}")
 
 
-def _checked(
-    user: str | None,
-    k: int,
-    history: Sequence[str] | None,
-    attributes: Mapping[str, Any] | None,
-    context: Mapping[str, Any] | None,
-    scene: str,
-    request_id: str | None,
-) -> None:
-    for name, value in (("user", user), ("request_id", request_id)):
+def _checked(ask: Ask) -> None:
+    for name, value in (("user", ask.user), ("request_id", ask.request_id)):
         if value is not None:
             _checked_id(name, value)
-    if type(k) is not int or k < 0:
-        raise AskError("k", f"k must be a whole number of at least 0, not {k!r}")
-    if type(scene) is not str:
-        raise AskError("scene", f"scene must be a text, not {scene!r}")
-    if history is not None:
-        if isinstance(history, (str, bytes)):
+    if type(ask.k) is not int or ask.k < 0:
+        raise AskError("k", f"k must be a whole number of at least 0, not {ask.k!r}")
+    if type(ask.scene) is not str:
+        raise AskError("scene", f"scene must be a text, not {ask.scene!r}")
+    if ask.history is not None:
+        if isinstance(ask.history, (str, bytes)):
             raise AskError("history", "history must be a list of item ids, not one text")
-        for place, item in enumerate(history):
+        for place, item in enumerate(ask.history):
             if type(item) is not str:
                 raise AskError(f"history/{place}", f"an item id must be a text, not {item!r}")
-    for name, given in (("attributes", attributes), ("context", context)):
+    for name, given in (("attributes", ask.attributes), ("context", ask.context)):
         if given is not None and not (isinstance(given, Mapping) and all(type(key) is str for key in given)):
             raise AskError(name, f"{name} must be names and values, not {given!r}")
-
-
-def _finite(value: float) -> float:
-    return value if math.isfinite(value) else 0.0

@@ -248,7 +248,7 @@ def page_json(page: Page, why: bool) -> dict[str, Any]:
     for shown in page.items:
         one: dict[str, Any] = {"item": shown.item, "position": shown.position, "score": shown.score, "propensity": shown.propensity}
         if why:
-            one["scores"] = dict(shown.scores)
+            one["scores"] = page.scores_at(shown.position)
         items.append(one)
     found: dict[str, Any] = {"request_id": page.request_id, "items": items, "degraded": page.degraded, "versions": dict(page.versions)}
     found |= {"as_of": page.as_of, "time": page.now, "replayed": page.replayed}
