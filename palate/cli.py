@@ -203,7 +203,7 @@ def serve(
     state: Annotated[Path | None, typer.Option(help="Where the service keeps what it learns; RUN/state where left out.")] = None,
     allow_host: Annotated[list[str] | None, typer.Option(help="A further name this service answers to (Host header).")] = None,
     allow_origin: Annotated[list[str] | None, typer.Option(help="A web origin whose pages may call it.")] = None,
-    workers: Annotated[int, typer.Option(help="Threads that do the work.", min=1, max=64)] = 4,
+    workers: Annotated[int, typer.Option(help="Threads that draw pages.", min=1, max=64)] = 2,
     access_log: Annotated[bool, typer.Option(help="A JSON line per call on standard error.")] = True,
 ) -> None:
     """Serve a run over HTTP until SIGTERM or Ctrl-C."""

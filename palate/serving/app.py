@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
@@ -20,9 +20,9 @@ from starlette.responses import Response
 
 import palate
 from palate.funnel.funnel import Busy
-from palate.recommender import AskError, Conflict, NotDurable, NotFound, Page, Recommender
+from palate.recommender import Ask, AskError, Conflict, NotDurable, NotFound, Page, Recommender
 from palate.serving import keys as credentials
-from palate.serving.desk import Desk, busy
+from palate.serving.desk import Crew, Desk, busy
 from palate.serving.gate import Gate
 from palate.serving.keys import Keys
 from palate.serving.meter import Meter
@@ -31,6 +31,8 @@ from palate.serving.problems import FAILED, Problem, in_body, in_parameter, poin
 from palate.serving.reading import Field, check, listed, members, parse, query
 from palate.serving.routes import RULES, document
 from palate.serving.settings import Settings, SettingsError
+
+T = TypeVar("T")
 
 _dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _SLOW_BODY = 20.0  #: seconds a client may take to send its body
@@ -52,7 +54,6 @@ def create_app(recommender: Recommender, settings: Settings | None = None, keys:
             "or give PALATE_KEYS, or serve on 127.0.0.1"
         )
     meter = Meter(log_file)
-    desk = Desk(settings.workers, settings.queue, settings.patience)
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -61,12 +62,12 @@ def create_app(recommender: Recommender, settings: Settings | None = None, keys:
             yield
         finally:
             app.state.ready = False
-            await asyncio.to_thread(desk.close)
+            await asyncio.to_thread(endpoints.close)
             await asyncio.to_thread(recommender.close)
 
     app = FastAPI(title="palate", version=palate.__version__, openapi_url=None, docs_url=None, redoc_url=None, lifespan=life)
     app.state.ready = False
-    endpoints = _Endpoints(app, recommender, settings, meter, desk)
+    endpoints = _Endpoints(app, recommender, settings, meter)
     for rule in RULES:
         app.add_api_route(rule.path, getattr(endpoints, rule.name), methods=[rule.method], name=rule.name, include_in_schema=False)
     app.add_exception_handler(Problem, _problem)
@@ -76,7 +77,7 @@ def create_app(recommender: Recommender, settings: Settings | None = None, keys:
     # The gate stands outside of everything, FastAPI's own middleware too: nothing is parsed before it has agreed.
     gate = Gate(app.build_middleware_stack(), settings=settings, keys=keys, meter=meter, log_key=credentials.log_key(recommender.folder))
     app.middleware_stack = gate
-    app.state.gate, app.state.meter, app.state.desk = gate, meter, desk
+    app.state.gate, app.state.meter, app.state.endpoints = gate, meter, endpoints
     return app
 
 
@@ -105,11 +106,18 @@ async def _failed(request: Request, error: Exception) -> Response:
 class _Endpoints:
     """One method for each rule of ``routes.RULES``, of the rule's name."""
 
-    def __init__(self, app: FastAPI, recommender: Recommender, settings: Settings, meter: Meter, desk: Desk) -> None:
-        self._app, self._recommender, self._limits, self._meter, self._desk = app, recommender, settings, meter, desk
+    def __init__(self, app: FastAPI, recommender: Recommender, settings: Settings, meter: Meter) -> None:
+        self._app, self._recommender, self._limits, self._meter = app, recommender, settings, meter
+        self.desk = Desk(settings.helpers, settings.queue, settings.patience)
+        self.drawing = Crew("page", self._draw, settings.workers, settings.together, settings.queue, settings.patience)
         self._rules = {rule.name: rule for rule in RULES}
         self._page, self._policy = api_page(document(palate.__version__, settings))
         self._document = _dumps(document(palate.__version__, settings))
+
+    def close(self) -> None:
+        """Finish what was begun."""
+        self.drawing.close()
+        self.desk.close()
 
     # ---- pages of items
 
@@ -123,20 +131,21 @@ class _Endpoints:
 
     async def _recommend(self, request: Request, asked: dict[str, Any], refuse: Callable[[str, str, str], Problem]) -> Response:
         said = request.scope["palate"]
-        user, why = asked.pop("user"), asked["why"]
-        if user is not None:
-            said["user"] = user
-
-        def work() -> tuple[bytes, tuple[str, ...]]:
-            page = self._recommender.recommend(user, **asked)
-            return _dumps(page_json(page, why)).encode(), page.degraded
-
-        body, degraded = await self._do(work, refuse)
+        if asked["user"] is not None:
+            said["user"] = asked["user"]
+        body, degraded = await self._refused(self.drawing.do(Ask(**asked)), refuse)
         if degraded:
             said["degraded"] = list(degraded)
             for part in degraded:
                 self._meter.degraded.labels(part.split(":")[0]).inc()
         return Response(body, 200, media_type="application/json")
+
+    def _draw(self, asks: list[Ask]) -> list[tuple[bytes, tuple[str, ...]] | Exception]:
+        """On a thread of the crew: the body and the parts it had to do without, for each ask."""
+        return [
+            page if isinstance(page, Exception) else (_dumps(page_json(page, ask.why)).encode(), page.degraded)
+            for ask, page in zip(asks, self._recommender.answer(asks), strict=True)
+        ]
 
     async def similar(self, request: Request) -> Response:
         asked = query(request.scope["query_string"], self._rules["similar"].query, self._limits)
@@ -197,7 +206,7 @@ class _Endpoints:
         return answer({"status": "ready", "versions": dict(self._recommender.versions)})
 
     async def metrics(self, request: Request) -> Response:
-        self._meter.waiting.set(self._desk.under_way)
+        self._meter.waiting.set(self.desk.under_way + self.drawing.under_way)
         self._meter.as_of.set(self._recommender.sequence)
         return Response(self._meter.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
@@ -210,9 +219,13 @@ class _Endpoints:
     # ---- what they share
 
     async def _do(self, work: Callable[[], Any], refuse: Callable[[str, str, str], Problem]) -> Any:
-        """Work on the desk; what the recommender refuses becomes a problem at the right place."""
+        """Work on the desk."""
+        return await self._refused(self.desk.do(work), refuse)
+
+    async def _refused(self, answer: Awaitable[T], refuse: Callable[[str, str, str], Problem]) -> T:
+        """The answer; what the recommender refuses becomes a problem at the right place."""
         try:
-            return await self._desk.do(work)
+            return await answer
         except NotFound as error:
             raise Problem("not-found", str(error)) from None
         except Conflict as error:

@@ -1,42 +1,49 @@
-"""Desk: blocking work off the event loop. A few threads, a bounded queue, two hand-offs a call and nothing else."""
+"""Desk: blocking work off the event loop. A few threads, bounded queues, two hand-offs a call and nothing else."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from palate.serving.problems import Problem
 
 T = TypeVar("T")
+Asked = TypeVar("Asked")
+
+Entry = tuple[Any, "asyncio.Future[Any]", asyncio.AbstractEventLoop, float]
 
 
-class Desk:
-    """``await desk.do(function)`` runs it on one of ``workers`` threads; at most ``queue`` calls are under way or waiting.
+class Crew(Generic[Asked, T]):
+    """``await crew.do(asked)``: the calls that wait at the same time, at most ``most``, are handed to ``answer`` together, on one of
+    ``workers`` threads; it gives a result or an exception for each.
 
-    A call beyond that, and one that waited longer than ``patience`` seconds, is the problem ``overloaded``.
+    At most ``queue`` calls wait. One beyond that, and one that waited longer than ``patience`` seconds, is the problem ``overloaded``.
     """
 
-    def __init__(self, workers: int, queue: int, patience: float) -> None:
-        self._queue: SimpleQueue[Any] = SimpleQueue()
-        self._limit, self._patience = queue + workers, patience
+    def __init__(
+        self, name: str, answer: Callable[[list[Asked]], Sequence[T | Exception]], workers: int, most: int, queue: int, patience: float
+    ) -> None:
+        self._answer, self._most, self._patience = answer, most, patience
+        self._queue: SimpleQueue[Entry | None] = SimpleQueue()
+        self._limit = queue + workers * most
         self.under_way = 0  # touched by the event loop only
-        self._threads = [threading.Thread(target=self._work, name=f"palate-desk-{n}", daemon=True) for n in range(workers)]
+        self._threads = [threading.Thread(target=self._work, name=f"palate-{name}-{n}", daemon=True) for n in range(workers)]
         for thread in self._threads:
             thread.start()
 
-    async def do(self, function: Callable[[], T]) -> T:
-        """What ``function()`` returns or raises."""
+    async def do(self, asked: Asked) -> T:
+        """What ``answer`` has for it; raises where that is an exception."""
         if self.under_way >= self._limit:
             raise busy()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         self.under_way += 1
         future.add_done_callback(self._done)
-        self._queue.put((function, future, loop, time.monotonic()))
+        self._queue.put((asked, future, loop, time.monotonic()))
         # A client that went away cancels its task, not the work: what was begun is finished, and counts until then.
         return await asyncio.shield(future)
 
@@ -46,30 +53,43 @@ class Desk:
             future.exception()  # seen, even where the caller has gone away
 
     def _work(self) -> None:
-        while True:
+        stop = False
+        while not stop:
+            group: list[Entry] = []
             entry = self._queue.get()
-            if entry is None:
+            try:
+                while entry is not None:
+                    group.append(entry)
+                    if len(group) >= self._most:
+                        break
+                    entry = self._queue.get_nowait()
+            except Empty:
+                pass
+            else:
+                stop = entry is None
+            if not group:
                 return
-            function, future, loop, since = entry
+            oldest = time.monotonic() - self._patience
+            answers: list[Any] = [busy() if since < oldest else None for _, _, _, since in group]
+            asked = [entry[0] for entry, late in zip(group, answers, strict=True) if late is None]
             try:
-                if time.monotonic() - since > self._patience:
-                    raise busy()
-                value, error = function(), None
-            except BaseException as raised:
-                value, error = None, raised
+                found = iter(self._answer(asked) if asked else ())
+                answers = [next(found) if late is None else late for late in answers]
+            except BaseException as error:
+                answers = [error if late is None else late for late in answers]
             try:
-                loop.call_soon_threadsafe(_settle, future, value, error)
+                group[0][2].call_soon_threadsafe(_settle, [entry[1] for entry in group], answers)
             except RuntimeError:  # the loop is closed: nobody waits for this any more
                 return
-            del entry, function, future, value, error
+            del entry, group, answers, asked
 
     def close(self, timeout: float = 5.0) -> None:
-        """Finish what was begun, drop what waits."""
+        """Finish what was begun, refuse what waits."""
         try:
             while True:
                 entry = self._queue.get_nowait()
                 if entry is not None:
-                    entry[2].call_soon_threadsafe(_settle, entry[1], None, Problem("not-ready", "the service is stopping"))
+                    entry[2].call_soon_threadsafe(_settle, [entry[1]], [Problem("not-ready", "the service is stopping")])
         except (Empty, RuntimeError):
             pass
         for _ in self._threads:
@@ -79,14 +99,22 @@ class Desk:
             thread.join(max(0.0, until - time.monotonic()))
 
 
+class Desk(Crew[Callable[[], Any], Any]):
+    """``await desk.do(function)`` runs it on one of ``workers`` threads."""
+
+    def __init__(self, workers: int, queue: int, patience: float) -> None:
+        super().__init__("desk", lambda work: [work[0]()], workers, 1, queue, patience)
+
+
 def busy() -> Problem:
     return Problem("overloaded", "more calls are waiting than can be answered in time", headers={"Retry-After": "1"})
 
 
-def _settle(future: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:
-    if future.cancelled():
-        return
-    if error is not None:
-        future.set_exception(error)
-    else:
-        future.set_result(value)
+def _settle(futures: list[asyncio.Future[Any]], answers: list[Any]) -> None:
+    for future, answer in zip(futures, answers, strict=True):
+        if future.cancelled():
+            continue
+        if isinstance(answer, BaseException):
+            future.set_exception(answer)
+        else:
+            future.set_result(answer)

@@ -15,7 +15,7 @@ class SettingsError(ValueError):
 class Settings:
     """``hosts``: further names this service answers to (Host header). ``origins``: web origins whose pages may call it (none by default).
 
-    Sizes are bytes and counts; times are seconds. ``workers`` threads do the blocking work; at most ``queue`` calls wait for them, the
+    Sizes are bytes and counts; times are seconds. Of the calls for a page, and of all others, at most ``queue`` wait for a thread; the
     next one is told to come back (503 with Retry-After).
     """
 
@@ -23,7 +23,9 @@ class Settings:
     port: int = 8000
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
-    workers: int = 4
+    workers: int = 2  # threads that draw pages
+    together: int = 8  # pages drawn at once, where so many calls wait
+    helpers: int = 4  # threads for all other work
     queue: int = 128
     budget: float = 1.0  # the funnel's, for one page
     patience: float = 5.0  # a call that waited longer in the queue is answered 503
@@ -39,7 +41,7 @@ class Settings:
     access_log: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("workers", "queue", "max_body", "max_query", "max_depth", "max_batch", "max_k", "max_history", "max_id"):
+        for name in ("workers", "together", "helpers", "queue", "max_body", "max_query", "max_depth", "max_batch", "max_k", "max_history", "max_id"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} must be at least 1, not {getattr(self, name)}")
         if not 0 <= self.port < 65536:

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from palate.serving.desk import Desk
+from palate.serving.desk import Crew, Desk
 from palate.serving.problems import Problem
 
 
@@ -95,5 +95,31 @@ def test_closing_ends_what_was_begun_and_refuses_what_waits() -> None:
         with pytest.raises(Problem):
             await waiting
         assert done == [1]
+
+    asyncio.run(go())
+
+
+def test_calls_that_wait_together_are_answered_together_and_fail_alone() -> None:
+    async def go() -> None:
+        groups: list[list[int]] = []
+        gate = threading.Event()
+
+        def answer(asked: list[int]) -> list[int | Exception]:
+            gate.wait()
+            groups.append(asked)
+            return [ValueError(str(one)) if one == 3 else one * 10 for one in asked]
+
+        crew = Crew("test", answer, workers=1, most=4, queue=20, patience=5.0)
+        first = asyncio.ensure_future(crew.do(0))
+        await asyncio.sleep(0.02)
+        rest = [asyncio.ensure_future(crew.do(one)) for one in range(1, 8)]
+        await asyncio.sleep(0.02)
+        gate.set()
+        found = await asyncio.gather(first, *rest, return_exceptions=True)
+        assert groups == [[0], [1, 2, 3, 4], [5, 6, 7]]
+        assert isinstance(found[3], ValueError)
+        assert [one for one in found if isinstance(one, int)] == [0, 10, 20, 40, 50, 60, 70]
+        assert crew.under_way == 0
+        crew.close()
 
     asyncio.run(go())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from palate.recommender import AskError, Conflict, NotFound, Recommender
+from palate.recommender import Ask, AskError, Conflict, NotFound, Page, Recommender
 from palate.state.log import StateLocked
 from tests.serving.world import item, user
 
@@ -258,3 +258,39 @@ def test_many_threads_never_show_a_user_the_same_item_twice(run: Path, tmp_path:
 def test_two_recommenders_do_not_share_a_folder(run: Path, tmp_path: Path) -> None:
     with Recommender.load(run, tmp_path), pytest.raises(StateLocked, match="in use by process"):
         Recommender.load(run, tmp_path)
+
+
+def test_asks_answered_together_are_answered_as_alone(made: Recommender) -> None:
+    asks = [Ask(user(n), 5, log=False) for n in range(6)] + [Ask(None, 5, [item(1), item(2)], log=False), Ask(user(1), 3, log=False), Ask(k=-1)]
+    asks.append(Ask(user(2), 5, attributes={"town": "north"}, log=False))
+    together = made.answer(asks)
+    for ask, page in zip(asks, together, strict=True):
+        if ask.k < 0:
+            assert isinstance(page, AskError)
+            continue
+        assert isinstance(page, Page)
+        alone = made.recommend(ask.user, ask.k, history=ask.history, attributes=ask.attributes, log=False)
+        assert page.ids == alone.ids
+        assert page.scores == alone.scores
+
+
+def test_two_asks_of_one_user_answered_together_do_not_repeat_items(made: Recommender) -> None:
+    pages = made.answer([Ask(user(1), 5), Ask(user(2), 5), Ask(user(1), 5), Ask(user(1), 5, request_id="a"), Ask(user(1), 5, request_id="a")])
+    assert all(isinstance(page, Page) for page in pages)
+    ids = [one for place in (0, 2, 3) for one in pages[place].ids]  # type: ignore[union-attr]
+    assert len(ids) == len(set(ids)) == 15
+    assert pages[3].ids == pages[4].ids  # type: ignore[union-attr]
+
+
+def test_a_failing_ask_does_not_harm_those_beside_it(made: Recommender) -> None:
+    request = made.state.request
+
+    def picky(users: list[str | None], **rest: object) -> object:
+        if "poison" in users:
+            raise KeyError("poison")
+        return request(users, **rest)  # type: ignore[arg-type]
+
+    made.state.request = picky  # type: ignore[method-assign, assignment]
+    pages = made.answer([Ask(user(1), 5), Ask("poison", 5), Ask(user(2), 5)])
+    assert isinstance(pages[1], KeyError)
+    assert [len(page.ids) for page in (pages[0], pages[2])] == [5, 5]  # type: ignore[union-attr]

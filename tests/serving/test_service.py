@@ -212,7 +212,7 @@ def test_a_failure_inside_answers_500_without_telling_and_is_logged(run: Path, t
 def test_overload_is_told_with_a_time_to_come_back(run: Path, tmp_path: Path) -> None:
     import threading
 
-    made = serve(run, tmp_path / "state", Settings(workers=1, queue=1))
+    made = serve(run, tmp_path / "state", Settings(workers=1, together=1, queue=1))
     with made.local:
         gate, begun, answers = threading.Event(), threading.Event(), []
         draw = made.recommender._draw
@@ -229,7 +229,7 @@ def test_overload_is_told_with_a_time_to_come_back(run: Path, tmp_path: Path) ->
         for thread in threads:
             thread.start()
             begun.wait(5)
-        while made.app.state.desk.under_way < 2:
+        while made.app.state.endpoints.drawing.under_way < 2:
             pass
         refused = made.local.get("/v1/recommendations", params={"user": user(9)})
         assert refused.status_code == 503
