@@ -42,7 +42,7 @@ def _user_vectors(embedder: Embedder, batch: Batch, size: int) -> Tensor:
         vectors = embedder.encode_user(batch)
     else:
         vectors = torch.cat([embedder.encode_user(batch.take(slice(start, start + BLOCK))) for start in range(0, size, BLOCK)])
-    if not torch.isfinite(vectors).all():
+    if not np.isfinite(vectors.numpy()).all():
         raise ValueError(f"{type(embedder).__name__} gave a user a vector that is not finite")
     return vectors
 
