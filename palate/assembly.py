@@ -55,8 +55,8 @@ class Parts:
     def routes(self) -> list[Route]:
         return [Route(plan.model, self.retriever(plan.model, plan.index), plan.quota, plan.priority, plan.deadline_ms) for plan in self.recipe.recall]
 
-    def funnel(self) -> Funnel:
-        """The whole funnel as the recipe lists it. Withdrawn and already taken items are always filtered."""
+    def funnel(self, **options: Any) -> Funnel:
+        """The whole funnel as the recipe lists it. Withdrawn and already taken items are always filtered. ``options`` are Funnel's own."""
         recipe = self.recipe
         filters = [Available(self.items), Exclude()]
         filters += [self._step(table, "filter") for table in recipe.filters]
@@ -67,7 +67,8 @@ class Parts:
             rank = Rank(self.models[recipe.rank.model], self.pipeline, self.powers or dict(recipe.rank.powers))
         rerank = [self._step(table, "rerank") for table in recipe.rerank]
         fallback = self.models.get(recipe.fallback)
-        return Funnel(self.routes(), filters, prerank, rank, rerank, fallback=fallback)
+        deadlines = {f"{name}_ms": stage.deadline_ms for name, stage in (("prerank", recipe.prerank), ("rank", recipe.rank)) if stage}
+        return Funnel(self.routes(), filters, prerank, rank, rerank, **{"fallback": fallback, **deadlines, **options})
 
     def _step(self, table: Mapping[str, Any], kind: str) -> Any:
         options = dict(table)
@@ -198,8 +199,8 @@ class OpenRun:
     def similar(self) -> Similar | None:
         return self.parts.similar()
 
-    def funnel(self) -> Funnel:
-        return self.parts.funnel()
+    def funnel(self, **options: Any) -> Funnel:
+        return self.parts.funnel(**options)
 
 
 def open_run(path: str | Path, version: str | None = None) -> OpenRun:

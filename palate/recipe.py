@@ -78,17 +78,17 @@ class Task:
 
 @dataclass(frozen=True)
 class Examples:
-    """How the ranker's training set is made: recall is fitted on events before each of ``folds`` moments, which divide the last
-    ``share`` of the training events evenly; up to ``moments`` points of each user's events in the fold become requests. ``negatives``
-    offered-but-not-taken candidates are kept for each taken one; ``requests`` bounds a fold; ``validation`` is the share of the last
-    fold's users whose requests choose when to stop, and the powers of the tasks.
+    """How the ranker's training set is made.
+
+    The last ``share`` of the training events is divided evenly into ``folds``. Recall is fitted on what lies before a fold; at each of
+    ``moments`` points in it everybody who had been there before and comes again is a request (at most ``requests`` a fold). ``negatives``
+    offered-but-not-taken candidates are kept for each taken one (0: all). The last fold validates.
     """
 
     share: float = 0.5
-    folds: int = 2
-    moments: int = 4
-    negatives: int = 20
-    validation: float = 0.3
+    folds: int = 4
+    moments: int = 8
+    negatives: int = 0
     requests: int = 20_000
 
 

@@ -7,6 +7,7 @@ then, and on all training events, to serve. A ranker that only ever saw taken it
 from __future__ import annotations
 
 import itertools
+import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,13 +22,16 @@ from numpy.typing import NDArray
 from palate import assembly, catalog
 from palate.assembly import OpenRun, Parts, open_run
 from palate.build import build
-from palate.candidates import Ints
+from palate.candidates import Ints, Ragged
 from palate.contracts import Embedder
 from palate.datasets.interactions import Interactions
 from palate.datasets.offered import Offered, Outcomes
 from palate.datasets.pairs import Pairs
+from palate.evaluation import offline, stages
+from palate.evaluation import report as pages
 from palate.features.pipeline import FeaturePipeline
-from palate.funnel.funnel import Funnel
+from palate.funnel.funnel import Funnel, Trace
+from palate.prerank.distilled import Distilled
 from palate.recipe import Recipe
 from palate.state.catalogue import Catalogue
 from palate.state.past import Past
@@ -79,7 +83,9 @@ def load_world(recipe: Recipe, folder: Path, report: Report = quiet) -> World:
     for name in ("users", "items"):
         path = getattr(data, name)
         if path:
-            tables[name], told = read_entities(folder / path, multi=data.multi, separator=data.separator, on_bad=data.on_bad)
+            tables[name], told = read_entities(
+                folder / path, multi=data.multi if name == "items" else (), separator=data.separator, on_bad=data.on_bad
+            )
             report(f"{path}: {told.read:,} {name} read, {told.accepted:,} accepted, {len(told.rejected):,} rejected")
         else:
             tables[name] = events.frame.select(id=name[:-1]).unique().sort("id")
@@ -92,10 +98,10 @@ def prepare(recipe: Recipe, world: World, *, holdout: bool = True) -> Prepared:
         options = dict(recipe.split)
         split = catalog.load(options.pop("name"), "split")(world.events, **options)
         train_events, test_events = split.train, split.test
-        cut = split.cut if split.cut is not None else int(train_events.frame["time"].max()) + 1
+        cut = split.cut if split.cut is not None else int(train_events.frame["time"].to_numpy().max(initial=-1)) + 1
     else:
         train_events, test_events = world.events, Events(world.events.frame.head(0))
-        cut = int(world.events.frame["time"].max()) + 1 if world.events.frame.height else 0
+        cut = int(world.events.frame["time"].to_numpy().max(initial=-1)) + 1
     if not train_events.frame.height:
         raise ValueError("there is nothing to train on: the events before the cut are an empty table")
     born = {str(item): int(first) for item, first in train_events.frame.group_by("item").agg(first=pl.col("time").min()).iter_rows()}
@@ -130,7 +136,8 @@ class Training:
             fitted = FeaturePipeline(recipe.features, recipe.labels).fit(prepared.users, prepared.items, prepared.train, self.past.counts)
             self.pipeline = fitted.bind(prepared.users, prepared.items)
         self.rng = np.random.default_rng(recipe.seed)
-        self.curves: dict[str, list[dict[str, float]]] = {}
+        self.scaled = False  # whether the pipeline has seen the routes' scores
+        self.curves: dict[str, dict[str, list[float]]] = {}
 
     def run(self) -> Parts:
         recipe = self.recipe
@@ -173,8 +180,8 @@ class Training:
     def fit(self, name: str, model: Any, examples: Any, score: Callable[[], float] | None = None) -> Any:
         options = {key: value for key, value in self.recipe.models[name].training.items() if key != "uniform"}
         trainer = build(Trainer, {"seed": self.recipe.seed, **options}, where=f"[models.{name}] training")
-        curve = trainer.fit(model, examples, score)
-        self.curves[name] = curve if isinstance(curve, list) else list(getattr(curve, "epochs", []))
+        fitting = trainer.fit(model, examples, score)
+        self.curves[name] = {"losses": fitting.losses, "scores": fitting.scores}
         return model.eval()
 
     # ── rank and pre-rank ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -199,78 +206,70 @@ class Training:
                 teacher = parts.models[plan.teacher]
                 scores = fused(probabilities(teacher, examples), teacher.tasks, parts.powers)
                 light = assembly.make(recipe, name, self.data.items, pipeline)
-                parts.models[name] = self.fit(name, light, examples.pointwise(teacher=scores))
+                self.fit(name, Distilled(light), examples.pointwise(teacher=scores).by_group())
+                parts.models[name] = light.eval()
                 self.report(f"  pre-rank {name}: distilled from {plan.teacher} in {time.perf_counter() - start:.1f} s")
 
     def examples(self) -> tuple[Offered, Offered]:
-        """Requests of the past with what recall, fitted on earlier events only, would have offered, and what came of it."""
-        recipe, plan, rows = self.recipe, self.recipe.examples, self.data.train
-        times = rows.times
-        start = int(len(rows) * (1 - plan.share))
-        bounds = [int(times[start + (len(rows) - start) * k // plan.folds]) for k in range(plan.folds)] + [int(times[-1]) + 1]
-        outcomes = Outcomes.of(rows, {name: (task.signal, task.given) for name, task in recipe.tasks.items()}, len(self.data.items))
-        made: list[Offered] = []
-        held: list[Offered] = []
-        for fold, (begin, end) in enumerate(itertools.pairwise(bounds)):
-            if begin >= end:
-                continue
-            before, inside = rows.before(begin), rows.since(begin).before(end).showing(self.recipe.positive)
-            if not len(before) or not len(inside):
-                continue
-            models = self.recall(before, begin, f"the first {len(before):,} events (fold {fold + 1} of {plan.folds})")
-            parts = Parts(self.recipe, self.data.items, self.data.users, self.pipeline, models)
-            funnel = Funnel(parts.routes())
-            users, moments = self.moments(inside)
-            last = fold == plan.folds - 1
-            chosen = (self.rng.permutation(np.unique(users)) if last else np.empty(0, np.int64))[: int(plan.validation * len(np.unique(users)))]
-            hold = np.isin(users, chosen)
-            made.append(self._offered(funnel, users[~hold], moments[~hold], outcomes, plan.negatives))
-            if hold.any():
-                held.append(self._offered(funnel, users[hold], moments[hold], outcomes, None))
-        if not made:
-            raise ValueError("no examples for the ranker: the training events are too few to be divided ([examples] share, folds)")
-        return Offered.joined(made), Offered.joined(held or made[-1:])
+        """What recall, fitted on earlier events only, would have offered at moments of the past, and what came of it.
 
-    def moments(self, inside: EventRows) -> tuple[Ints, Ints]:
-        """Up to ``moments`` points of each user's events in a fold, spread evenly, the first one always."""
-        plan = self.recipe.examples
-        order = np.lexsort((inside.times, inside.users))
-        users, times = inside.users[order], inside.times[order]
-        starts = np.flatnonzero(np.r_[True, users[1:] != users[:-1]])
-        counts = np.diff(np.r_[starts, len(users)])
-        steps = np.arange(plan.moments)
-        place = (starts[:, None] + (counts[:, None] * steps) // plan.moments).ravel()
-        keys = np.unique(np.stack((users[place], times[place])), axis=1)
+        The last fold validates. What happened in it is no label of the folds before: an outcome seen in both would be learnt by heart.
+        """
+        recipe, plan, rows = self.recipe, self.recipe.examples, self.data.train
+        start = int(len(rows) * (1 - plan.share))
+        places = [start + (len(rows) - start) * k // plan.folds for k in range(plan.folds)]
+        bounds = list(dict.fromkeys(int(rows.times[place]) for place in places)) + [int(rows.times[-1]) + 1]
+        tasks = {name: (task.signal, task.given) for name, task in recipe.tasks.items()}
+        made: list[Offered] = []
+        for fold, (begin, end) in enumerate(itertools.pairwise(bounds)):
+            last = fold == len(bounds) - 2
+            known = rows if last else rows.before(bounds[-2])
+            users, moments = self.moments(known, begin, end)
+            if not len(rows.before(begin)) or not len(users):
+                continue
+            models = self.recall(rows.before(begin), begin, f"the first {len(rows.before(begin)):,} events (fold {fold + 1} of {plan.folds})")
+            funnel = Funnel(Parts(recipe, self.data.items, self.data.users, self.pipeline, models).routes(), strict=True)
+            outcomes = Outcomes.of(known, tasks, len(self.data.items))
+            made.append(self._offered(funnel, users, moments, outcomes, 0 if last else plan.negatives))
+        if not made:
+            raise ValueError("no examples for the ranker: too few users come back in the training events ([examples] share, folds, moments)")
+        return Offered.joined(made[:-1] or made), made[-1]
+
+    def moments(self, known: EventRows, begin: int, end: int) -> tuple[Ints, Ints]:
+        """Requests of a fold: at each of ``moments`` points of its time, everybody who had been there before and comes again."""
+        plan, taken = self.recipe.examples, known.showing(self.recipe.positive)
+        first, last = (int(place) for place in np.searchsorted(known.times, (begin, end)))
+        asked: list[Ints] = []
+        for place in np.unique(np.linspace(first, last, plan.moments, endpoint=False).astype(int)):
+            now = int(known.times[min(place, len(known) - 1)])
+            users = np.intersect1d(known.before(now).users, taken.since(now).users)
+            asked.append(np.stack((users, np.full(len(users), now, np.int64))))
+        keys = np.unique(np.concatenate(asked, axis=1), axis=1)
         if keys.shape[1] > plan.requests:
             keys = keys[:, np.sort(self.rng.choice(keys.shape[1], plan.requests, replace=False))]
         return keys[0], keys[1]
 
-    def _offered(self, funnel: Funnel, users: Ints, moments: Ints, outcomes: Outcomes, negatives: int | None) -> Offered:
-        """``negatives``: how many not-taken candidates are kept for each taken one (None: all)."""
+    def _offered(self, funnel: Funnel, users: Ints, moments: Ints, outcomes: Outcomes, negatives: int) -> Offered:
+        """``negatives``: how many not-taken candidates are kept for each taken one (0: all)."""
         assert self.pipeline is not None
         parts = []
         for start in range(0, len(users), CHUNK):
             request = self.past.request(users[start : start + CHUNK], moments[start : start + CHUNK])
             offered = funnel.recall_stage(request)
+            if not self.scaled:
+                self.scaled = True
+                self.pipeline.fit_routes(offered)
             labels = outcomes.labels(request, offered)
             pairs = self.pipeline.encode_pairs(request, offered)
-            taken = next(iter(labels.values())) > 0
-            keep = np.ones(len(taken), bool)
-            if negatives is not None:
-                share = np.bincount(offered.requests, weights=taken, minlength=len(request)) * negatives
-                left = np.diff(offered.offsets) - np.bincount(offered.requests, weights=taken, minlength=len(request))
-                rate = np.minimum(1.0, share / np.maximum(left, 1))
-                keep = taken | (self.rng.random(len(taken)) < rate[offered.requests])
-            parts.append(
-                Offered(
-                    self.pipeline,
-                    self.pipeline.encode_users(request),
-                    {name: values[keep] for name, values in pairs.items()},
-                    {name: values[keep] for name, values in labels.items()},
-                    offered.requests[keep],
-                    offered.items[keep],
-                )
-            )
+            owner, taken = offered.requests, next(iter(labels.values())) > 0
+            count = np.bincount(owner, weights=taken, minlength=len(request))
+            keep = (count > 0)[owner]  # a request that took nothing of what was offered has nothing to teach
+            if negatives:
+                rate = count * negatives / np.maximum(np.diff(offered.offsets) - count, 1)
+                keep &= taken | (self.rng.random(len(taken)) < rate[owner])
+            columns = {name: values[keep] for name, values in pairs.items()}
+            chosen = {name: values[keep] for name, values in labels.items()}
+            parts.append(Offered(self.pipeline, self.pipeline.encode_users(request), columns, chosen, owner[keep], offered.items[keep]))
         return Offered.joined(parts)
 
 
@@ -328,9 +327,82 @@ def train(recipe: Recipe | str | Path, out: str | Path, *, world: World | None =
         assembly.save(parts, prepared.train, draft)
         draft.frame("test.parquet", assembly.frame_of(prepared.test))
         draft.json("curves.json", training.curves)
-        draft.publish(cut=prepared.cut, seconds=round(time.perf_counter() - began, 1))
+        draft.publish(cut=prepared.cut, terms=world.terms, seconds=round(time.perf_counter() - began, 1))
     except BaseException:
         draft.discard()
         raise
     say(f"trained and published at {out} in {time.perf_counter() - began:.0f} s")
     return open_run(out)
+
+
+def evaluate(run: OpenRun | str | Path, *, report: Report | None = None, rolling: int = 2000) -> dict[str, Any]:
+    """Measure a run on what was held out, by three protocols after the cut; kept beside the run for ``write_report``.
+
+    (b) warm users with their history fixed at the cut: judges the funnel, stage by stage. (a) rolling: models frozen, state moving on, at most
+    ``rolling`` moments drawn evenly (0: all). (c) cold users and cold items. The answer is plain JSON: the form that the report draws.
+    """
+    say = report or quiet
+    if not isinstance(run, OpenRun):
+        run = open_run(run)
+    recipe, cut, held = run.recipe, int(run.run.manifest["cut"]), run.rows("test.parquet")
+    if not len(held):
+        raise ValueError("this run was trained on all events: nothing is held out to measure it on (train without --all)")
+    rows = run.base.joined(held)
+    sizes = (len(run.users), len(run.items))
+    past = past_of(recipe, rows, sizes)
+    funnel = run.funnel(strict=True)
+    taken = run.base.showing(recipe.positive)
+    takers = np.bincount(taken.items[taken.items >= 0], minlength=sizes[1])
+    lists = stages.Lists(sizes[1], takers, sizes[0], _sets(run.items))
+    quotas = {route.model: route.quota for route in recipe.recall}
+    tasks = {name: (task.signal, task.given) for name, task in recipe.tasks.items()} if recipe.rank else {}
+    relevant = recipe.evaluation.relevant or (recipe.positive,)
+    measured = []
+    for signal in relevant:
+        asked = offline.warm(rows, cut, signal)
+        say(f"warm users: {len(asked):,} who were there before the cut and show {signal!r} after it")
+        observe = stages.observer(funnel.recommend, Trace, rank=funnel.rank)
+        found = stages.measure(observe, past, asked, quotas, recipe.evaluation.k, tasks=tasks, lists=lists)
+        measured.append({**found.figures(recipe.evaluation.samples), "signal": signal})
+    protocols = []
+    questions = {
+        "rolling": offline.rolling(rows, cut, relevant[0], most=rolling),
+        "cold users": offline.cold_users(rows, cut, relevant[0]),
+        "cold items": offline.cold_items(rows, cut, relevant[0], n_items=sizes[1]),
+    }
+    for name, asked in questions.items():
+        say(f"{name}: {len(asked):,} questions")
+        if len(asked):
+            protocols.append(offline.evaluate(funnel.recommend, past, asked, recipe.evaluation.k, system="funnel").figures())
+    curves = run.run.json("curves.json")
+    results = {
+        "title": f"palate: {recipe.name}",
+        "subtitle": f"run {run.run.version}: {len(run.base):,} events learnt from, {len(held):,} later ones held out",
+        "facts": [("users", f"{sizes[0]:,}"), ("items", f"{sizes[1]:,}"), ("trained in", f"{run.run.manifest['seconds']} s")],
+        "funnel": measured[0],
+        "also": measured[1:],
+        "protocols": protocols,
+        "training": [{"name": n, "loss": c["losses"], "score": c["scores"], "score_name": "NDCG@10 (validation)"} for n, c in curves.items()],
+        "terms": run.run.manifest.get("terms", ""),
+    }
+    (run.folder / f"evaluation-{run.run.version}.json").write_text(json.dumps(results, ensure_ascii=False), encoding="utf-8")
+    return results
+
+
+def write_report(run: OpenRun | str | Path, path: str | Path, *, more: dict[str, Any] | None = None, report: Report | None = None) -> Path:
+    """The last evaluation of a run (made now where there is none) as one self-contained HTML page; ``more`` adds parts, such as latency."""
+    if not isinstance(run, OpenRun):
+        run = open_run(run)
+    kept = run.folder / f"evaluation-{run.run.version}.json"
+    results = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else evaluate(run, report=report)
+    return pages.write({**results, **(more or {})}, path)
+
+
+def _sets(items: Catalogue) -> Ragged | None:
+    """Each item's values of the first attribute that holds several, as numbers: what diversity compares."""
+    for name in items.attribute_names:
+        column = items.column(name)
+        if any(isinstance(values, list) for values in column):
+            numbers = {value: n for n, value in enumerate(items.values(name))}
+            return Ragged.of([sorted(numbers[value] for value in values or ()) for values in column])
+    return None
