@@ -154,9 +154,16 @@ class FeaturePipeline:
 
     def item_columns(self) -> dict[str, Column]:
         """Static columns of every item of the catalogue, ``[n_items, ...]``. Do not change them."""
-        sheet = self._bound(self._items)
-        columns, size = sheet.current(), len(sheet)
-        return {name: column[:size] for name, column in columns.items()}
+        return self._bound(self._items).everything()
+
+    def user_columns(self) -> dict[str, Column]:
+        """Static columns of every user of the catalogue, ``[n_users, ...]``. Do not change them."""
+        return self._bound(self._users).everything()
+
+    def histories(self) -> list[tuple[History, Column]]:
+        """The histories among the features, each with the id that stands in it for every item of the catalogue, int64 ``[n_items]``."""
+        lookups = self._bound(self._lookups).everything()
+        return [(one, lookups[one.feature_name]) for one in self._timed["user"] if isinstance(one, History)]
 
     def encode_pairs(self, request: Request, candidates: Candidates) -> dict[str, Column]:
         """What depends on the time or on both sides, one row a candidate: ``[N, ...]``."""

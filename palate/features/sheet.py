@@ -45,6 +45,11 @@ class Sheet:
                 self._refresh()
         return self.columns
 
+    def everything(self) -> dict[str, Column]:
+        """The columns of all rows of the catalogue, in order."""
+        columns, size = self.current(), len(self)
+        return {name: column[:size] for name, column in columns.items()}
+
     def _refresh(self) -> None:
         version = self.catalogue.version  # first: what changes from here on is taken in the next time
         changed = self.catalogue.changed_since(self._version)

@@ -146,11 +146,30 @@ class Past:
         rows = self.rows
         return Histories(rows.items[chosen], rows.times[chosen], rows.signals[chosen], rows.values[chosen], offsets)
 
+    def spans(self, users: Ints, now: Ints, length: int, bit: int = 0) -> tuple[NDArray[np.int32], Ints, Ints]:
+        """``histories`` that are not written out, of the events that show ``bit`` (0: any), at most ``length``, the latest.
+
+        Items int32 ``[M]`` of all such events by (user, time), and for each of ``users`` ``[B]`` at ``now`` ``[B]`` where in it the history begins
+        and how long it is: the latest events with the bit among the latest ``limit`` of all.
+        """
+        begin, end = self._ranges(users, now)
+        begin, places = np.maximum(begin, end - self.limit), self._known.places
+        if bit:
+            shown = (self.rows.signals[places] & np.uint32(bit)) != 0
+            before = offsets_of(shown)
+            begin, end, places = before[begin], before[end], places[shown]
+        begin = np.maximum(begin, end - length)
+        return self.rows.items[places].astype(np.int32), begin, end - begin
+
+    @cached_property
+    def _wide(self) -> np.int64:
+        return np.int64(max(self.n_items, int(self.rows.items.max(initial=0)) + 1))
+
     def consumed(self, users: Ints, now: Ints) -> Ragged:
         """Every item each user had an event with before ``now``, each once, ascending."""
         begin, end = self._ranges(users, now)
         places, offsets = ragged_places(begin, end - begin)
-        wide = np.int64(max(self.n_items, int(self.rows.items.max(initial=0)) + 1))
+        wide = self._wide
         owner = np.repeat(np.arange(len(begin), dtype=np.int64), np.diff(offsets))
         pairs = distinct(owner * wide + self.rows.items[self._known.places[places]])
         return Ragged(pairs % wide, offsets_of(np.bincount(pairs // wide, minlength=len(begin))))
