@@ -25,6 +25,7 @@ from palate.build import build
 from palate.candidates import Ints, Ragged
 from palate.contracts import Embedder
 from palate.datasets.interactions import Interactions
+from palate.datasets.moments import moments
 from palate.datasets.offered import Offered, Outcomes
 from palate.datasets.pairs import Pairs
 from palate.evaluation import offline, stages
@@ -168,13 +169,8 @@ class Training:
         assert pipeline is not None
         known = taken.take((taken.users >= 0) & (taken.items >= 0))
         uniform = int(options.get("uniform", 256))
-        columns: dict[str, list[NDArray[Any]]] = {}
-        for start in range(0, len(known), 16 * CHUNK):
-            part = known.take(slice(start, start + 16 * CHUNK))
-            request = self.past.request(part.users, part.times, exclude_seen=False)
-            for column, values in pipeline.encode_users(request).items():
-                columns.setdefault(column, []).append(values)
-        pairs = Pairs(known.items, known.users, pipeline.item_columns(), {k: np.concatenate(v) for k, v in columns.items()}, uniform=uniform)
+        fixed, varying = moments(pipeline, self.past, known.users, known.times)
+        pairs = Pairs(known.items, known.users, pipeline.item_columns(), fixed, known.users, varying, uniform=uniform)
         return self.fit(name, model, pairs)
 
     def fit(self, name: str, model: Any, examples: Any, score: Callable[[], float] | None = None) -> Any:
