@@ -374,7 +374,11 @@ def evaluate(run: OpenRun | str | Path, *, report: Report | None = None, rolling
     results = {
         "title": f"palate: {recipe.name}",
         "subtitle": f"run {run.run.version}: {len(run.base):,} events learnt from, {len(held):,} later ones held out",
-        "facts": [("users", f"{sizes[0]:,}"), ("items", f"{sizes[1]:,}"), ("trained in", f"{run.run.manifest['seconds']} s")],
+        "facts": [
+            {"label": "users", "value": f"{sizes[0]:,}", "note": ""},
+            {"label": "items", "value": f"{sizes[1]:,}", "note": ""},
+            {"label": "trained in", "value": f"{run.run.manifest['seconds']} s", "note": ""},
+        ],
         "funnel": measured[0],
         "also": measured[1:],
         "protocols": protocols,
