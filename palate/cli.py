@@ -60,20 +60,6 @@ def progress(title: str) -> Iterator[Callable[[str], None]]:
         yield report
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """A table for people on standard output; texts are shown as they are, never read as markup."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    drawn = Table(title=Text(title) if title else None, title_justify="left", box=None, pad_edge=False)
-    for column in columns:
-        drawn.add_column(Text(column), overflow="fold")
-    for row in rows:
-        drawn.add_row(*(Text(str(cell)) for cell in row))
-    Console(soft_wrap=not sys.stdout.isatty()).print(drawn)
-
-
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Where the run goes; one that is there is used again.")] = Path("runs/movielens"),
@@ -129,13 +115,14 @@ def import_(
 def train(
     recipe: Annotated[Path, typer.Argument(help="A recipe in TOML.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", "-o", help="The run's folder.", show_default=False)],
+    everything: Annotated[bool, typer.Option("--all", help="Learn from all events; nothing is held out to measure on.")] = False,
     as_json: Json = False,
 ) -> None:
     """Train what a recipe names and publish it as a run."""
     from palate.workflow import train as fit
 
     with progress(f"training {recipe}") as report:
-        run = fit(recipe, out, report=report)
+        run = fit(recipe, out, holdout=not everything, report=report)
     if as_json:
         put({"run": str(out), "versions": dict(run.versions)})
     else:
@@ -152,9 +139,9 @@ def evaluate(run: Run, as_json: Json = False) -> None:
     if as_json:
         put(found)
     else:
-        for title, columns, rows in tables_of(found):
-            table(title, columns, rows)
-            print()
+        from palate.evaluation.report import text
+
+        print(text(found))
 
 
 @app.command()
@@ -180,6 +167,8 @@ def recommend(
         return
     for note in [*page.notes, *(f"did without {part}" for part in page.degraded)]:
         say(note)
+    from palate.evaluation.report import text_table
+
     title = next((name for name in ("title", "name") if name in recommender.items.attribute_names), "")
     rows = [
         (
@@ -190,7 +179,7 @@ def recommend(
         )
         for shown in page.items
     ]
-    table("", ("", "item", title, "score"), rows)
+    print(text_table(("", "item", title, "score"), rows))
     if why:
         put(page.trace)
 
@@ -203,7 +192,7 @@ def serve(
     state: Annotated[Path | None, typer.Option(help="Where the service keeps what it learns; RUN/state where left out.")] = None,
     allow_host: Annotated[list[str] | None, typer.Option(help="A further name this service answers to (Host header).")] = None,
     allow_origin: Annotated[list[str] | None, typer.Option(help="A web origin whose pages may call it.")] = None,
-    workers: Annotated[int, typer.Option(help="Threads that draw pages.", min=1, max=64)] = 2,
+    workers: Annotated[int, typer.Option(help="Threads that draw pages.", min=1, max=64)] = 1,
     access_log: Annotated[bool, typer.Option(help="A JSON line per call on standard error.")] = True,
 ) -> None:
     """Serve a run over HTTP until SIGTERM or Ctrl-C."""
@@ -232,7 +221,9 @@ def report(run: Run, out: Annotated[Path | None, typer.Option("--out", "-o", hel
     """Write the run's figures as one self-contained HTML page."""
     from palate.workflow import write_report
 
-    print(write_report(run, out or run / "report.html"))
+    with progress(f"report of {run}") as said:
+        page = write_report(run, out or run / "report.html", report=said)
+    print(page)
 
 
 @app.command()
@@ -310,33 +301,6 @@ def chosen(value: str, option: str, known: Sequence[str]) -> None:
 
     if value not in known:
         raise typer.BadParameter(f"there is no {value!r}{nearest(value, known)}", param_hint=option)
-
-
-def tables_of(found: dict[str, Any]) -> Iterator[tuple[str, Sequence[str], list[list[Any]]]]:
-    """The tables in an evaluation: each member that is a list of objects, or an object of objects, is one; the rest is a table of figures."""
-    figures: list[list[Any]] = []
-    for title, value in found.items():
-        rows = value if isinstance(value, list) else None
-        if isinstance(value, dict) and value and all(isinstance(one, dict) for one in value.values()):
-            rows = [{"": name, **one} for name, one in value.items()]
-        if rows and all(isinstance(one, dict) for one in rows):
-            columns = list(dict.fromkeys(name for one in rows for name in one))
-            yield title, columns, [[shown(one.get(name, "")) for name in columns] for one in rows]
-        else:
-            figures.append([title, shown(value)])
-    if figures:
-        yield "", ("", ""), figures
-
-
-def shown(value: Any) -> str:
-    """A figure as people read it."""
-    if isinstance(value, float):
-        return f"{value:.4f}"
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {shown(one)}" for name, one in value.items())
-    if isinstance(value, list):
-        return ", ".join(map(shown, value))
-    return str(value)
 
 
 def main() -> None:

@@ -423,6 +423,7 @@ class Recommender:
                 self.recommend(None, 10, log=False)
                 self.recommend(known, 10, log=False, why=True)
                 self.recommend(None, 10, history=self.items.ids[:5], log=False)
+                self.answer([Ask(user, 10, log=False) for user in self.users.ids[:8] if user])
         finally:
             self._budget = budget
         return time.perf_counter() - begun

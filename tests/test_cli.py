@@ -106,8 +106,14 @@ def test_training_and_asking(palate: Palate, tmp_path: Path) -> None:
     people = palate("recommend", "run", "--user", user(2), "-k", "3", cwd=tmp_path)
     assert people.returncode == 0
     assert "Thing " in people.stdout
-    assert len(people.stdout.strip().splitlines()) == 4
+    assert len(people.stdout.strip().splitlines()) == 5
     assert not (tmp_path / "run" / "state").exists()
+    measured = palate("evaluate", "run", "--json", cwd=tmp_path)
+    assert measured.returncode == 0, measured.stderr
+    assert json.loads(measured.stdout)["funnel"]["stages"]
+    assert "itemcf" in palate("evaluate", "run", cwd=tmp_path).stdout
+    assert palate("report", "run", "--out", "page.html", cwd=tmp_path).stdout.strip() == "page.html"
+    assert "<svg" in (tmp_path / "page.html").read_text("utf-8")
     checked = palate("doctor", "run", "--json", cwd=tmp_path)
     assert checked.returncode == 0, checked.stdout
     assert all(one["ok"] for one in json.loads(checked.stdout))

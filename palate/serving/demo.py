@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from palate.assembly import OpenRun, open_run
+from palate.evaluation.report import text
 from palate.recipe import Recipe
 from palate.serving.process import Client, Service
 from palate.store import RunError
@@ -36,10 +37,11 @@ def run_demo(out: Path, recipe: Path | None, data: Path | None, say: Say) -> Non
     with Service(out, state, key) as service:
         say(f"   palate serve {out} listens on http://127.0.0.1:{service.port}")
         _asked(run, Client(service.port, key), say)
-        _timed(run, Client(service.port), say)
+        took = _timed(run, Client(service.port), say)
     say(f"   stopped (exit code {service.code})")
+    page = write_report(run, out / "report.html", more={"latency": [{"name": "GET /v1/recommendations, one client", "milliseconds": took}]})
     say("")
-    say(f"Done in {time.perf_counter() - begun:.0f} s. The report: {out / 'report.html'}. Serve it yourself: palate serve {out}")
+    say(f"Done in {time.perf_counter() - begun:.0f} s. The report with plots: {page}. Serve it yourself: palate serve {out}")
 
 
 def _trained(out: Path, recipe: Path | None, data: Path | None, say: Say) -> OpenRun:
@@ -70,36 +72,14 @@ def recipe_file() -> Path:
 
 def _measured(run: OpenRun, out: Path, say: Say) -> None:
     say("")
-    say("== What each stage achieves, on events later than everything it learned from")
+    say("== What each stage achieves, on events later than everything it learnt from")
     kept = out / f"evaluation-{run.run.version}.json"
     if kept.is_file():
         found = json.loads(kept.read_text("utf-8"))
     else:
-        found = evaluate(out, report=lambda line: say(f"   {line}"))
-        kept.write_text(json.dumps(found, ensure_ascii=False), "utf-8")
-    for line in lines_of(found):
+        found = evaluate(run, report=lambda line: say(f"   {line}"))
+    for line in text(found).splitlines():
         say(f"   {line}")
-    say(f"   the report with plots: {write_report(out, out / 'report.html')}")
-
-
-def lines_of(found: Mapping[str, Any], depth: int = 0) -> list[str]:
-    """Nested figures as indented lines; what is long or a list is left to the report."""
-    lines = []
-    for name, value in found.items():
-        pad = "  " * depth
-        if isinstance(value, Mapping):
-            plain = {k: v for k, v in value.items() if isinstance(v, (int, float, str)) and not isinstance(v, bool)}
-            if plain and len(plain) == len(value):
-                lines.append(f"{pad}{name:<24} " + "  ".join(f"{k} {_figure(v)}" for k, v in list(plain.items())[:10]))
-            elif depth < 3:
-                lines += [f"{pad}{name}", *lines_of(value, depth + 1)]
-        elif isinstance(value, (int, float, str)):
-            lines.append(f"{pad}{name:<24} {_figure(value)}")
-    return lines
-
-
-def _figure(value: Any) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
 def _asked(run: OpenRun, client: Client, say: Say) -> None:
@@ -138,7 +118,7 @@ def _asked(run: OpenRun, client: Client, say: Say) -> None:
     say(f"   the list has moved on: {len(second)} items, none of which was shown before")
 
 
-def _timed(run: OpenRun, client: Client, say: Say) -> None:
+def _timed(run: OpenRun, client: Client, say: Say) -> list[float]:
     users = [users for users in run.users.ids if users][:200]
     for user in users[:20]:
         client.call("GET", "/v1/recommendations", user=user, k=10, log="false")
@@ -149,3 +129,4 @@ def _timed(run: OpenRun, client: Client, say: Say) -> None:
         took.append((time.perf_counter() - begun) * 1e3)
     took.sort()
     say(f"   200 pages, whole funnel and page log, one client: p50 {took[99]:.1f} ms, p99 {took[197]:.1f} ms")
+    return took

@@ -23,8 +23,8 @@ class Settings:
     port: int = 8000
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
-    workers: int = 2  # threads that draw pages
-    together: int = 8  # pages drawn at once, where so many calls wait
+    workers: int = 1  # threads that draw pages: more of them share one interpreter, and cost more than they bring
+    together: int = 16  # pages drawn at once, where so many calls wait
     helpers: int = 4  # threads for all other work
     queue: int = 128
     budget: float = 1.0  # the funnel's, for one page
