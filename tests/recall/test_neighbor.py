@@ -150,6 +150,20 @@ def test_items_cap_takes_the_latest_and_is_reported():
     assert latest(same, 0) is same
 
 
+def test_users_cap_of_itemcf_takes_the_latest_after_the_items_cap():
+    r = random_matrix(seed=5)
+    times = np.random.default_rng(2).permutation(r.size).reshape(r.shape)
+    capped = np.zeros_like(r)
+    for u in range(len(r)):
+        capped[u, sorted(np.flatnonzero(r[u]), key=lambda i, u=u: times[u, i])[-5:]] = 1
+    for i in range(r.shape[1]):
+        capped[sorted(np.flatnonzero(capped[:, i]), key=lambda u, i=i: times[u, i])[:-4], i] = 0
+    model = ItemCF(25, max_items_per_user=5, max_users_per_item=4).fit(interactions(r, times))
+    np.testing.assert_allclose(learned(model, 25), item_similarity(capped, "cosine"), rtol=1e-5)
+    assert model.report == {"interactions": int(r.sum()), "used": int(capped.sum())}
+    assert capped.sum() < np.minimum(r.sum(1), 5).sum(), "the second cap took something away"
+
+
 def user_similarity(history, r, kind, shrink=0.0):
     h, taken, rated = (history != 0).astype(float), (r != 0).astype(float), r
     co = taken @ h

@@ -21,7 +21,8 @@ class ItemCF(ItemToItem):
     ``similarity``: ``cosine`` of the item columns; ``jaccard``; ``conditional``, ``P(s | s')``; ``iuf``, each shared user counting
     ``1 / ln(1 + |I_u|)``, over ``sqrt(|N_i| |N_j|)``; ``adjusted_cosine``, each rating less its user's mean, over the co-raters (explicit
     data: ``Interactions.of(..., weighted=True)``). ``shrink`` is added to the denominator of each. Similarities not above 0 are dropped.
-    ``max_items_per_user``: fitting uses only a user's latest so many items (0: all), and ``report`` says how many entries that left.
+    Fitting uses only a user's latest ``max_items_per_user`` items and of an item only its latest ``max_users_per_item`` users (0: all);
+    ``report`` says how many entries that left.
     """
 
     def __init__(
@@ -34,13 +35,18 @@ class ItemCF(ItemToItem):
         half_life_days: float = 0.0,
         min_value: float | None = None,
         max_items_per_user: int = 1000,
+        max_users_per_item: int = 0,
         threads: int = 1,
     ) -> None:
         super().__init__(neighbors, keep, weighted, half_life_days, min_value, threads)
-        self.similarity, self.shrink, self.max_items_per_user = similarity, shrink, max_items_per_user
+        self.similarity, self.shrink = similarity, shrink
+        self.max_items_per_user, self.max_users_per_item = max_items_per_user, max_users_per_item
 
     def fit(self, interactions: Interactions) -> Self:
         capped = latest(interactions, self.max_items_per_user)
+        fewer = latest(capped.by_item, self.max_users_per_item) if self.max_users_per_item > 0 else capped
+        if len(fewer) < len(capped):
+            capped = fewer.by_item
         self.report = {"interactions": len(interactions), "used": len(capped)}
         users = Sparse.of(capped.offsets, capped.items, capped.values, capped.n_items)
         weights = None
