@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import polars as pl
+import pytest
 
 from palate.assembly import Parts
 from palate.datasets.interactions import Interactions
@@ -40,10 +43,15 @@ def parts(recipe: str, data: Interactions) -> Parts:
     return Parts(Recipe.parse(recipe), items, Catalogue("users"), None, models)
 
 
-def test_factors_are_looked_for_in_the_index_that_a_route_names(monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    searched = []
+def test_factors_are_looked_for_in_the_index_that_a_route_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched: list[int] = []
     search = IVF.search
-    monkeypatch.setattr(IVF, "search", lambda self, *given: (searched.append(len(self)), search(self, *given))[1])
+
+    def counted(index: IVF, *given: Any) -> Any:
+        searched.append(len(index))
+        return search(index, *given)
+
+    monkeypatch.setattr(IVF, "search", counted)
     data = interactions(random_matrix())
     asked = request([[3, 4, 5], []], exclude=[[3, 4, 5], []])
     with_index, popular = (route.retriever for route in parts(RECIPE, data).routes())

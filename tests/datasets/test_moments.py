@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from palate.datasets.columns import Columns, Spans
@@ -12,7 +13,7 @@ from palate.state.past import Past
 from tests.features import small
 
 
-def test_columns_equal_those_written_out(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_columns_equal_those_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("palate.datasets.moments.CHUNK", 17)
     users, items, rows = small.users(), small.items(), small.events(7, 11, 200)
     past = Past(rows, 7, 11, small.WINDOWS, limit=9)
