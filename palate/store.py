@@ -69,7 +69,7 @@ class Draft:
         for key, array in arrays.items():
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise RunError(f"{name}: array {key!r} has values that are not finite; the model has diverged and is not published")
-        self._write(name, dump_arrays({key: np.ascontiguousarray(array) for key, array in arrays.items()}))
+        self._write(name, dump_arrays({key: np.asarray(array, order="C") for key, array in arrays.items()}))
 
     def frame(self, name: str, frame: pl.DataFrame) -> None:
         path = self.folder / _checked(name)

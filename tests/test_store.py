@@ -10,7 +10,7 @@ from palate.store import Draft, Run, RunError
 
 def publish(path, value=1.0):
     draft = Draft(path)
-    draft.arrays("weights.safetensors", {"w": np.full((3, 2), value, np.float32), "rows": np.arange(4)})
+    draft.arrays("weights.safetensors", {"w": np.full((3, 2), value, np.float32), "rows": np.arange(4), "flag": np.array(True)})
     draft.json("facts.json", {"a": [1, 2], "text": "ü"})
     draft.text("recipe.toml", 'name = "x"\n')
     draft.frame("items.parquet", pl.DataFrame({"id": ["a", "b"], "genres": [["x"], []]}))
@@ -21,6 +21,7 @@ def test_what_is_published_is_what_is_read(tmp_path):
     run = publish(tmp_path / "run")
     assert run.manifest["cut"] == 5
     assert run.arrays("weights.safetensors")["w"].tolist() == [[1, 1]] * 3
+    assert run.arrays("weights.safetensors")["flag"].shape == ()  # one value stays one value
     assert run.json("facts.json") == {"a": [1, 2], "text": "ü"}
     assert run.frame("items.parquet")["genres"].to_list() == [["x"], []]
     assert sorted(run.check()) == ["facts.json", "items.parquet", "recipe.toml", "weights.safetensors"]
