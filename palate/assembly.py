@@ -18,7 +18,7 @@ from palate import catalog
 from palate.build import build
 from palate.contracts import Counter, Model, Retriever, Similar
 from palate.features.pipeline import FeaturePipeline
-from palate.funnel.filters import Available, Exclude
+from palate.funnel.filters import Available, Exclude, Seen
 from palate.funnel.funnel import Funnel, Route
 from palate.funnel.steps import Prerank, Rank, VectorRetriever
 from palate.recipe import Plan, Recipe, RecipeError
@@ -53,12 +53,21 @@ class Parts:
         return VectorRetriever(trained, self.pipeline, near, self.items)
 
     def routes(self) -> list[Route]:
-        return [Route(plan.model, self.retriever(plan.model, plan.index), plan.quota, plan.priority, plan.deadline_ms) for plan in self.recipe.recall]
+        recipe = self.recipe
+        bit = 1 << [signal.name for signal in recipe.signals].index(recipe.positive)  # what a model without gradients was fitted on
+        taken = {name: bit if isinstance(model, Counter) else 0 for name, model in self.models.items()}
+        return [
+            Route(plan.model, self.retriever(plan.model, plan.index), plan.quota, plan.priority, plan.deadline_ms, taken[plan.model])
+            for plan in recipe.recall
+        ]
 
     def funnel(self, **options: Any) -> Funnel:
-        """The whole funnel as the recipe lists it. Withdrawn and already taken items are always filtered. ``options`` are Funnel's own."""
+        """The whole funnel as the recipe lists it. Withdrawn, already taken and already shown items are always filtered.
+
+        ``options`` are Funnel's own.
+        """
         recipe = self.recipe
-        filters = [Available(self.items), Exclude()]
+        filters = [Available(self.items), Exclude(), Seen()]
         filters += [self._step(table, "filter") for table in recipe.filters]
         prerank = rank = None
         if recipe.prerank and recipe.prerank.model in self.models:
@@ -152,6 +161,7 @@ class OpenRun:
         self.users = Catalogue.of(self.run.frame("users.parquet"), name="users")
         self.base = self.rows("events.parquet")
         self.parts = self._parts()
+        self._version = self.items.version
 
     def _parts(self) -> Parts:
         run, recipe = self.run, self.recipe
@@ -199,8 +209,26 @@ class OpenRun:
     def similar(self) -> Similar | None:
         return self.parts.similar()
 
+    @property
+    def base_sequence(self) -> dict[str, int]:
+        """For each log that events of ``base`` are from: the number of the last one. A state over that log goes on from there."""
+        return {str(name): int(last) for name, last in self.run.manifest.get("log", {}).items()}
+
+    @property
+    def start(self) -> EventRows:
+        """What a service starts from: ``base``, and of a run trained from a log also what was held out, since its log is not read again."""
+        return self.base.joined(self.rows("test.parquet")) if self.base_sequence else self.base
+
     def funnel(self, **options: Any) -> Funnel:
-        return self.parts.funnel(**options)
+        """A funnel whose routes know the items of now, those that came after the models were fitted too."""
+        made = self.parts.funnel(**options)
+        late = np.arange(self.run.manifest.get("fitted", len(self.items)), len(self.items), dtype=np.int64)
+        changed = np.union1d(late, self.items.changed_since(self._version))
+        there = self.items.available[changed]
+        for tell, rows in ((made.add, changed[there]), (made.remove, changed[~there])):
+            if len(rows):
+                tell(rows)
+        return made
 
 
 def open_run(path: str | Path, version: str | None = None) -> OpenRun:

@@ -196,7 +196,7 @@ class Recommender:
             run.signals,
             run.windows,
             run.bucket,
-            base=run.base,
+            base=getattr(run, "start", run.base),
             base_sequence=getattr(run, "base_sequence", 0),
             history_limit=run.history_limit,
             seen=options.pop("kind", "exact"),

@@ -10,7 +10,7 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,14 @@ from palate.features.pipeline import FeaturePipeline
 from palate.funnel.funnel import Funnel, Trace
 from palate.prerank.distilled import Distilled
 from palate.recipe import Recipe
+from palate.schema import nearest
 from palate.state.catalogue import Catalogue
 from palate.state.past import Past
 from palate.state.rows import EventRows, event_rows
 from palate.store import Draft
 from palate.tables.entities import read_entities
 from palate.tables.events import Events, read_events
+from palate.tables.signals import Signal
 from palate.tables.world import World
 from palate.training.trainer import Trainer
 
@@ -48,24 +50,43 @@ Report = Callable[[str], None]
 CHUNK = 512  #: requests at a time in bulk work: bounds memory, changes no result
 
 
+BY_USER = "no moment parts training from test: models may know others' later events; everybody is asked after the last event learnt from"
+
+
 def quiet(line: str) -> None:
     """A report that says nothing."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Tables by catalogue row. ``train`` are the events models may learn from, ``test`` those held out; ``cut`` ms is the first moment held out."""
+    """Tables by catalogue row. ``train`` are the events models may learn from; ``cut`` ms is the first moment held out.
+
+    ``held`` are the events held out and ``later`` the items born at the cut or after it: both come into the catalogues with ``rest``, once
+    the models are fitted. ``one_moment``: every event of ``train`` is before the cut and every held one is not.
+    """
 
     world: World
     items: Catalogue
     users: Catalogue
     train: EventRows
-    test: EventRows
     cut: int
+    held: Events
+    later: pl.DataFrame
+    born: dict[str, int]
+    signals: tuple[Signal, ...]
+    one_moment: bool = True
 
     @property
     def sizes(self) -> tuple[int, int]:
         return len(self.users), len(self.items)
+
+    def rest(self) -> EventRows:
+        """The events held out, after giving rows to all that only they and later tables know."""
+        names = [name for name in self.later.columns if name != "id"]
+        for row in self.later.iter_rows(named=True):
+            self.items.add(str(row["id"]), {name: row[name] for name in names if row[name] is not None}, self.born.get(str(row["id"])))
+        _add_missing(self.held, self.users, self.items, {})
+        return _telling(event_rows(self.held, self.users, self.items, self.signals))
 
 
 def load_world(recipe: Recipe, folder: Path, report: Report = quiet) -> World:
@@ -95,29 +116,46 @@ def load_world(recipe: Recipe, folder: Path, report: Report = quiet) -> World:
 
 def prepare(recipe: Recipe, world: World, *, holdout: bool = True) -> Prepared:
     """Split, give rows, and map events to them. An item is born at its own date, or at its first event that training may see."""
+    everything = world.events.frame
+    if not everything.height:
+        raise ValueError("there is nothing to train on: the table of events is empty")
+    train_events, held, cut, one_moment = world.events, Events(everything.head(0)), int(everything["time"].to_numpy().max()) + 1, True
     if holdout:
         options = dict(recipe.split)
         split = catalog.load(options.pop("name"), "split")(world.events, **options)
-        train_events, test_events = split.train, split.test
+        train_events, held = split.train, split.test
+        one_moment = split.cut is not None
         cut = split.cut if split.cut is not None else int(train_events.frame["time"].to_numpy().max(initial=-1)) + 1
-    else:
-        train_events, test_events = world.events, Events(world.events.frame.head(0))
-        cut = int(world.events.frame["time"].to_numpy().max(initial=-1)) + 1
-    if not train_events.frame.height:
-        raise ValueError("there is nothing to train on: the events before the cut are an empty table")
     born = {str(item): int(first) for item, first in train_events.frame.group_by("item").agg(first=pl.col("time").min()).iter_rows()}
+    known, later = world.items, world.items.head(0)
     if recipe.data.created:
-        born.update((str(i), int(t)) for i, t in world.items.select("id", recipe.data.created).drop_nulls().iter_rows())
-    items = Catalogue.of(world.items, name="items", created=born)
+        if recipe.data.created not in known.columns:
+            raise ValueError(f"[data] created: the items have no column {recipe.data.created!r}{nearest(recipe.data.created, known.columns)}")
+        born.update((str(i), int(t)) for i, t in known.select("id", recipe.data.created).drop_nulls().iter_rows())
+        unborn = (pl.col(recipe.data.created) >= cut).fill_null(False) & ~pl.col("id").is_in(train_events.frame["item"].unique().to_list())
+        known, later = known.filter(~unborn), known.filter(unborn)
+    items = Catalogue.of(known, name="items", created={one: born[one] for one in known["id"].cast(pl.String) if one in born})
     users = Catalogue.of(world.users, name="users")
-    for events in (train_events, test_events):
-        for catalogue, column in ((items, "item"), (users, "user")):
-            for one in events.frame[column].unique(maintain_order=True):
-                if catalogue.row(one) < 0:
-                    catalogue.add(one, created=born.get(one))
-    train = event_rows(train_events, users, items, recipe.signals)
-    test = event_rows(test_events, users, items, recipe.signals)
-    return Prepared(world, items, users, train, test, cut)
+    _add_missing(train_events, users, items, born)
+    train = _telling(event_rows(train_events, users, items, recipe.signals))
+    if not len(train.showing(recipe.positive)):
+        raise ValueError(
+            f"there is nothing to train on: of {len(train_events.frame):,} events before the cut none shows the positive signal {recipe.positive!r}"
+        )
+    return Prepared(world, items, users, train, cut, held, later, born, recipe.signals, one_moment)
+
+
+def _add_missing(events: Events, users: Catalogue, items: Catalogue, born: dict[str, int]) -> None:
+    """Rows for those whom only the events name."""
+    for catalogue, column in ((items, "item"), (users, "user")):
+        for one in events.frame[column].unique(maintain_order=True):
+            if catalogue.row(one) < 0:
+                catalogue.add(one, created=born.get(one))
+
+
+def _telling(rows: EventRows) -> EventRows:
+    """Without the events that show no signal, such as mere impressions: they are no history, no count and no example."""
+    return rows.take(rows.signals != 0)
 
 
 def past_of(recipe: Recipe, rows: EventRows, sizes: tuple[int, int]) -> Past:
@@ -315,15 +353,23 @@ def train(recipe: Recipe | str | Path, out: str | Path, *, world: World | None =
     world = world or load_world(recipe, folder, say)
     prepared = prepare(recipe, world, holdout=holdout)
     users, items = prepared.sizes
-    say(f"{recipe.name}: {users:,} users, {items:,} items, {len(prepared.train):,} events to learn from, {len(prepared.test):,} held out")
+    say(f"{recipe.name}: {users:,} users, {items:,} items, {len(prepared.train):,} events to learn from, {len(prepared.held):,} held out")
     training = Training(recipe, prepared, say)
     parts = training.run()
     draft = Draft(out)
     try:
+        fitted, held = len(prepared.items), prepared.rest()
         assembly.save(parts, prepared.train, draft)
-        draft.frame("test.parquet", assembly.frame_of(prepared.test))
+        draft.frame("test.parquet", assembly.frame_of(held))
         draft.json("curves.json", training.curves)
-        draft.publish(cut=prepared.cut, terms=world.terms, seconds=round(time.perf_counter() - began, 1))
+        draft.publish(
+            cut=prepared.cut,
+            one_moment=prepared.one_moment,
+            fitted=fitted,
+            terms=world.terms,
+            log=dict(world.log),
+            seconds=round(time.perf_counter() - began, 1),
+        )
     except BaseException:
         draft.discard()
         raise
@@ -343,6 +389,9 @@ def evaluate(run: OpenRun | str | Path, *, report: Report | None = None, rolling
     recipe, cut, held = run.recipe, int(run.run.manifest["cut"]), run.rows("test.parquet")
     if not len(held):
         raise ValueError("this run was trained on all events: nothing is held out to measure it on (train without --all)")
+    one_moment = run.run.manifest.get("one_moment", True)
+    if not one_moment:  # the split is by user: what was held out counts as happening at the cut, when everybody is asked
+        held = replace(held, times=np.maximum(held.times, cut))
     rows = run.base.joined(held)
     sizes = (len(run.users), len(run.items))
     past = past_of(recipe, rows, sizes)
@@ -361,19 +410,24 @@ def evaluate(run: OpenRun | str | Path, *, report: Report | None = None, rolling
         found = stages.measure(observe, past, asked, quotas, recipe.evaluation.k, tasks=tasks, lists=lists)
         measured.append({**found.figures(recipe.evaluation.samples), "signal": signal})
     protocols = []
-    questions = {
-        "rolling": offline.rolling(rows, cut, relevant[0], most=rolling),
-        "cold users": offline.cold_users(rows, cut, relevant[0]),
-        "cold items": offline.cold_items(rows, cut, relevant[0], n_items=sizes[1]),
-    }
+    questions = (
+        {}
+        if not one_moment
+        else {
+            "rolling": offline.rolling(rows, cut, relevant[0], most=rolling),
+            "cold users": offline.cold_users(rows, cut, relevant[0]),
+            "cold items": offline.cold_items(rows, cut, relevant[0], n_items=sizes[1]),
+        }
+    )
     for name, asked in questions.items():
         say(f"{name}: {len(asked):,} questions")
         if len(asked):
             protocols.append(offline.evaluate(funnel.recommend, past, asked, recipe.evaluation.k, system="funnel").figures())
     curves = run.run.json("curves.json")
+    split = f"{len(held):,} later ones held out" if one_moment else f"{len(held):,} held out by {recipe.split['name']} ({BY_USER})"
     results = {
         "title": f"palate: {recipe.name}",
-        "subtitle": f"run {run.run.version}: {len(run.base):,} events learnt from, {len(held):,} later ones held out",
+        "subtitle": f"run {run.run.version}: {len(run.base):,} events learnt from, {split}",
         "facts": [
             {"label": "users", "value": f"{sizes[0]:,}", "note": ""},
             {"label": "items", "value": f"{sizes[1]:,}", "note": ""},

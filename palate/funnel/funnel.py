@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from palate.candidates import Candidates, Ints, Request
+from palate.candidates import Candidates, Histories, Ints, Request
 from palate.contracts import Retriever, Step
 from palate.funnel.guard import Breaker, Busy, Guard
 from palate.funnel.merge import finite, snake_merge
@@ -33,13 +33,17 @@ Observer = Callable[[str, float, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A retriever in the funnel: it gives up to ``quota`` items; in the merge a higher ``priority`` goes first."""
+    """A retriever in the funnel: it gives up to ``quota`` items; in the merge a higher ``priority`` goes first.
+
+    ``taken``: the bit of the signal that an event must show to stand in the histories that the retriever sees (0: any event).
+    """
 
     name: str
     retriever: Retriever
     quota: int = 200
     priority: int = 0
     deadline_ms: float = 100.0
+    taken: int = 0
 
 
 @dataclass(slots=True)
@@ -212,7 +216,20 @@ class Funnel:
 
 
 def _route(place: int, route: Route) -> Callable[[_Walk], Candidates]:
+    if route.taken:
+        return lambda walk: route.retriever.retrieve(only(walk.request, route.taken), route.quota)
     return lambda walk: route.retriever.retrieve(walk.request, route.quota)
+
+
+def only(request: Request, bit: int) -> Request:
+    """The request with histories of only those events that show ``bit``."""
+    past = request.histories
+    shown = (past.signals & np.uint32(bit)) != 0
+    if shown.all():
+        return request
+    before = np.concatenate([[0], np.cumsum(shown)])
+    kept = Histories(past.items[shown], past.times[shown], past.signals[shown], past.values[shown], before[past.offsets])
+    return replace(request, histories=kept)
 
 
 def _step(step: Step, column: str = "") -> Callable[[_Walk], Candidates]:

@@ -27,7 +27,7 @@ from palate.state.frames import events_frame, pages_frame
 from palate.state.interface import Forgotten
 from palate.state.live import CountsAsOf, LiveCounts, LiveHistory, digest, key_of
 from palate.state.log import Log, StateCorrupt
-from palate.state.rebuild import Logged, event_crcs, hashed, page_crc, read_events, read_pages, replay_entities
+from palate.state.rebuild import Logged, event_crcs, hashed, identity, page_crc, read_events, read_pages, replay_entities
 from palate.state.rows import EventRows
 from palate.state.seen import WINDOW, ExactSeen, SeenBy, SeenFilter, seen_filter
 from palate.tables.signals import Signal, bits
@@ -47,7 +47,9 @@ class Embedded:
     """The state of one process, under ``folder`` (None: in memory only, gone at the end).
 
     ``base``: events from before the log, those a run was trained on; ``base_sequence``: the last event of this log that ``base`` holds
-    already. New users and items get a row at once; with ``strict`` an event of an unknown one is rejected. ``seen`` names the filter of
+    already, or such numbers by ``identity`` of the log.
+
+    New users and items get a row at once; with ``strict`` an event of an unknown one is rejected. ``seen`` names the filter of
     shown items (``seen.seen_filter``) and ``seen_options`` its options. ``repeat``: what a user had before may be offered again.
 
     Memory: 64 x ``history_limit`` bytes a user at most, 4 bytes a (user, item) pair that occurs, the counts (``live.LiveCounts``),
@@ -64,7 +66,7 @@ class Embedded:
         bucket: int = DAY,
         base: EventRows | None = None,
         *,
-        base_sequence: int = 0,
+        base_sequence: int | Mapping[str, int] = 0,
         history_limit: int = 200,
         seen: Literal["exact", "bloom", "counting"] = "exact",
         seen_window: int = WINDOW,
@@ -75,7 +77,7 @@ class Embedded:
     ) -> None:
         self.folder = Path(folder) if folder is not None else None
         self.users, self.items, self.signals = users, items, tuple(signals)
-        self._base, self._base_sequence = base, base_sequence
+        self._base, self._base_sequence, self._base_of = base, 0, base_sequence
         self._repeat, self._strict, self._clock = repeat, strict, clock
         self._lock = threading.Lock()  # of all that is in memory: held for microseconds
         self._counts = LiveCounts(tuple(signal.name for signal in signals), windows, bucket, len(users), len(items))
@@ -97,6 +99,11 @@ class Embedded:
         finally:
             if collecting:
                 gc.enable()
+
+    @property
+    def identity(self) -> str:
+        """Tells this log from every other; says nothing of what is in it."""
+        return identity(self._secret)
 
     # ---- events
 
@@ -183,6 +190,10 @@ class Embedded:
             user = user if user >= 0 else self.users.add(event.user, created=now)
             item = item if item >= 0 else self.items.add(event.item, created=now)
             shown = self._signals(event.kind, event.value)
+            if not shown and self.signals:  # kept in the log, but it tells nothing that the recipe asks for
+                with self._lock:
+                    self._sequence = self._counts.sequence = outcome.sequence
+                continue
             with self._lock:
                 self._history.add(user, item, event.time, shown, math.nan if event.value is None else event.value, key)
                 self._counts.add(user, item, event.time, shown, outcome.sequence)
@@ -419,7 +430,8 @@ class Embedded:
                 return
             with self._lock:
                 for item, moment, shown in found[1]:
-                    self._counts.remove(item, moment, shown)
+                    if shown or not self.signals:
+                        self._counts.remove(item, moment, shown)
                 if self._base is not None and found[0]["trained"]:
                     mine = self._base.take(self._base.users == row)
                     for item, moment, shown in zip(mine.items.tolist(), mine.times.tolist(), mine.signals.tolist(), strict=True):
@@ -472,6 +484,7 @@ class Embedded:
         with self._log.reading() as connection:
             found = connection.execute("SELECT value FROM meta WHERE name = 'secret'").fetchone()
         self._secret: bytes = found[0] if found else self._log.submit(_new_secret).wait()
+        self._base_sequence = self._base_of if isinstance(self._base_of, int) else self._base_of.get(self.identity, 0)
         with self._log.reading() as connection:
             self._tombstones = dict(connection.execute("SELECT hash, at FROM tombstones").fetchall())
             if self._tombstones:

@@ -38,6 +38,11 @@ def hashed(key: bytes, user: str) -> bytes:
     return hashlib.blake2b(user.encode(), key=key, digest_size=16).digest()
 
 
+def identity(key: bytes) -> str:
+    """A name of the log that holds ``key``."""
+    return hashlib.blake2b(b"identity", key=key, digest_size=16).hexdigest()
+
+
 @dataclass(frozen=True, slots=True)
 class Logged:
     """Events of the log in its order, as catalogue rows; ``last`` is the number of the last event ever given."""
@@ -79,7 +84,8 @@ def read_events(connection: sqlite3.Connection, after: int, users: Catalogue, it
             raise StateCorrupt(f"{path}: event {sequence[wrong]} was altered on disk; restore the file from a copy")
         values = np.array(value, np.float32)  # None becomes not-a-number
         shown = bits(signals, np.array(kind, dtype=np.str_), values)
-        parts.append((users.rows(user), items.rows(item), np.array(time, np.int64), shown, values, np.array(key, np.int64)))
+        part = (users.rows(user), items.rows(item), np.array(time, np.int64), shown, values, np.array(key, np.int64))
+        parts.append(tuple(column[shown != 0] for column in part) if signals else part)  # what shows no signal counts nowhere
     given = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
     none = (np.empty(0, np.int64),) * 3 + (np.empty(0, np.uint32), np.empty(0, np.float32), np.empty(0, np.int64))
     owners, things, times, signals_, values_, keys = (np.concatenate(column) for column in zip(none, *parts, strict=True))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
@@ -12,7 +13,8 @@ from palate.tables.events import Events
 
 @dataclass(frozen=True)
 class World:
-    """``users`` and ``items`` have their column "id" first. ``terms``: the data's terms of use. ``truth``: known preferences, if any."""
+    """``users`` and ``items`` have their column "id" first. ``terms``: the data's terms of use. ``truth``: known preferences, if any.
+    ``log``: for events out of a state's own log, the log's identity and the number of the last event."""
 
     events: Events
     users: pl.DataFrame
@@ -20,3 +22,4 @@ class World:
     name: str
     terms: str = ""
     truth: Any = None
+    log: Mapping[str, int] = field(default_factory=dict)
