@@ -26,11 +26,16 @@ class RecipeError(ValueError):
 
 @dataclass(frozen=True)
 class Data:
-    """Where the tables come from: a catalog ``source`` with ``options``, or files. ``columns`` maps our names to the file's."""
+    """Where the tables come from: a catalog ``source`` with ``options``, or files. ``columns`` maps our names to the file's.
+
+    ``log`` is a service's state folder: what it served and what users did; ``users`` and ``items`` are then those of the run it stands in
+    where no file is named.
+    """
 
     source: str = ""
     options: dict[str, Any] = field(default_factory=dict)
     events: str = ""
+    log: str = ""
     users: str = ""
     items: str = ""
     columns: dict[str, str] = field(default_factory=dict)
@@ -42,8 +47,8 @@ class Data:
     created: str = ""  # the items' column that holds their time of birth
 
     def __post_init__(self) -> None:
-        if bool(self.source) == bool(self.events):
-            raise ValueError("[data] needs either source = ... (a data set of the catalog) or events = ... (a file)")
+        if sum(map(bool, (self.source, self.events, self.log))) != 1:
+            raise ValueError("[data] needs one of source = ... (a data set of the catalog), events = ... (a file) and log = ... (a state folder)")
 
 
 @dataclass(frozen=True)

@@ -35,10 +35,11 @@ from palate.funnel.funnel import Funnel, Trace
 from palate.prerank.distilled import Distilled
 from palate.recipe import Recipe
 from palate.schema import nearest
-from palate.state.catalogue import Catalogue
+from palate.state.catalogue import AVAILABLE, CREATED, Catalogue
+from palate.state.own import read_log
 from palate.state.past import Past
 from palate.state.rows import EventRows, event_rows
-from palate.store import Draft
+from palate.store import Draft, Run
 from palate.tables.entities import read_entities
 from palate.tables.events import Events, read_events
 from palate.tables.signals import Signal
@@ -82,7 +83,7 @@ class Prepared:
 
     def rest(self) -> EventRows:
         """The events held out, after giving rows to all that only they and later tables know."""
-        names = [name for name in self.later.columns if name != "id"]
+        names = [name for name in self.later.columns if name not in ("id", CREATED, AVAILABLE)]
         for row in self.later.iter_rows(named=True):
             self.items.add(str(row["id"]), {name: row[name] for name in names if row[name] is not None}, self.born.get(str(row["id"])))
         _add_missing(self.held, self.users, self.items, {})
@@ -98,9 +99,6 @@ def load_world(recipe: Recipe, folder: Path, report: Report = quiet) -> World:
         if "report" in source.__code__.co_varnames[: source.__code__.co_argcount + source.__code__.co_kwonlyargcount]:
             options["report"] = report
         return source(**options)
-    columns = dict(data.columns) or None
-    events, told = read_events(folder / data.events, columns=columns, time_unit=data.time_unit, kind=data.kind, on_bad=data.on_bad)
-    report(f"{data.events}: {told.read:,} events read, {told.accepted:,} accepted, {len(told.rejected):,} rejected")
     tables = {}
     for name in ("users", "items"):
         path = getattr(data, name)
@@ -109,7 +107,19 @@ def load_world(recipe: Recipe, folder: Path, report: Report = quiet) -> World:
                 folder / path, multi=data.multi if name == "items" else (), separator=data.separator, on_bad=data.on_bad
             )
             report(f"{path}: {told.read:,} {name} read, {told.accepted:,} accepted, {len(told.rejected):,} rejected")
-        else:
+    if data.log:
+        place = (folder / data.log).parent
+        if (place / "current").is_file():  # the run that the state belongs to
+            tables = {**{name: Run(place).frame(f"{name}.parquet") for name in ("users", "items")}, **tables}
+        catalogues = {name: Catalogue.of(table, name=name) for name, table in tables.items()}
+        world = read_log(folder / data.log, catalogues.get("users"), catalogues.get("items"))
+        report(f"{data.log}: {len(world.events):,} events and places of pages")
+        return world
+    columns = dict(data.columns) or None
+    events, told = read_events(folder / data.events, columns=columns, time_unit=data.time_unit, kind=data.kind, on_bad=data.on_bad)
+    report(f"{data.events}: {told.read:,} events read, {told.accepted:,} accepted, {len(told.rejected):,} rejected")
+    for name in ("users", "items"):
+        if name not in tables:
             tables[name] = events.frame.select(id=name[:-1]).unique().sort("id")
     return World(events=events, users=tables["users"], items=tables["items"], name=recipe.name, terms="")
 
@@ -128,11 +138,14 @@ def prepare(recipe: Recipe, world: World, *, holdout: bool = True) -> Prepared:
         cut = split.cut if split.cut is not None else int(train_events.frame["time"].to_numpy().max(initial=-1)) + 1
     born = {str(item): int(first) for item, first in train_events.frame.group_by("item").agg(first=pl.col("time").min()).iter_rows()}
     known, later = world.items, world.items.head(0)
+    dated = CREATED if CREATED in known.columns else ""
     if recipe.data.created:
+        dated = recipe.data.created
         if recipe.data.created not in known.columns:
             raise ValueError(f"[data] created: the items have no column {recipe.data.created!r}{nearest(recipe.data.created, known.columns)}")
-        born.update((str(i), int(t)) for i, t in known.select("id", recipe.data.created).drop_nulls().iter_rows())
-        unborn = (pl.col(recipe.data.created) >= cut).fill_null(False) & ~pl.col("id").is_in(train_events.frame["item"].unique().to_list())
+    if dated:
+        born.update((str(i), int(t)) for i, t in known.select("id", dated).drop_nulls().iter_rows() if t)
+        unborn = (pl.col(dated) >= cut).fill_null(False) & ~pl.col("id").is_in(train_events.frame["item"].unique().to_list())
         known, later = known.filter(~unborn), known.filter(unborn)
     items = Catalogue.of(known, name="items", created={one: born[one] for one in known["id"].cast(pl.String) if one in born})
     users = Catalogue.of(world.users, name="users")

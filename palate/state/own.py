@@ -1,0 +1,79 @@
+"""The state's own log as a world to train on: what users did, and the pages they were shown.
+
+Each place of a page becomes an event of kind "impression" at the page's moment, with ``request_id``, ``position`` and ``propensity``; what
+users did refers to the same ``request_id``. What was shown and passed over is no positive (no signal of a recipe need name it) and no
+negative for recall either: signals decide what an event means.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+from urllib.parse import quote
+
+import polars as pl
+
+from palate.state.catalogue import Catalogue
+from palate.state.embedded import Embedded
+from palate.state.frames import events_frame, pages_frame
+from palate.state.log import StateError
+from palate.state.rebuild import identity, replay_entities
+from palate.tables.events import Events
+from palate.tables.world import World
+
+IMPRESSION = "impression"
+TERMS = "this service's own log"
+
+
+def world_of(state: Embedded) -> World:
+    """The log of an open state as a world. Its tables are the state's catalogues: all users and items, with their attributes of now."""
+    events, last = state.events_frame(), state.sequence
+    events = events.filter(pl.col("sequence") <= last)  # what came in between belongs to the next training
+    return _world(events, state.pages_frame(), state.users, state.items, state.identity, last)
+
+
+def read_log(folder: str | Path, users: Catalogue | None = None, items: Catalogue | None = None) -> World:
+    """The log in a state's folder as a world, whether or not a service has it open. ``users`` and ``items`` are those the service started
+    with; what the log knows of others and of changes is added to them. StateError says what is wrong."""
+    path = Path(folder) / "log.sqlite"
+    if not path.is_file() or path.is_symlink():
+        raise StateError(f"{path}: no log here; name the folder that the service keeps its state in (RUN/state where it was not told otherwise)")
+    users, items = users or Catalogue("users"), items or Catalogue("items")
+    try:
+        connection = sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True, isolation_level=None)
+        try:
+            connection.execute("BEGIN")  # one moment for everything that is read
+            replay_entities(connection, "users", users)
+            replay_entities(connection, "items", items)
+            secret = connection.execute("SELECT value FROM meta WHERE name = 'secret'").fetchone()
+            events, pages = events_frame(connection), pages_frame(connection)
+            last = connection.execute("SELECT coalesce(max(sequence), 0) FROM events").fetchone()[0]
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise StateError(f"{path}: cannot be read as a log ({error})") from error
+    return _world(events, pages, users, items, identity(secret[0]) if secret else "", last)
+
+
+def _world(events: pl.DataFrame, pages: pl.DataFrame, users: Catalogue, items: Catalogue, log: str, last: int) -> World:
+    context = [name for name in events.columns if name not in ("position", "propensity", "scene", "sequence")]
+    frame = pl.concat([impressions(pages), events.select(context)], how="diagonal").sort("time", maintain_order=True)
+    made, _ = Events.of(frame, time_unit="ms", name="the log")
+    known = users.frame().filter(pl.col("id") != "")  # users who were forgotten have a row, but no name
+    return World(made, known, items.frame(), "log", TERMS, log={log: last})
+
+
+def impressions(pages: pl.DataFrame) -> pl.DataFrame:
+    """One row for each item that a known user was shown, in the order of the pages."""
+    found = []
+    for request_id, user, now, items, text in pages.select("request_id", "user", "now", "items", "page").iter_rows():
+        if user is None:
+            continue
+        page = json.loads(text)
+        chances = page.get("propensities") or [None] * len(items)
+        for position, (item, chance) in enumerate(zip(items, chances, strict=True)):
+            found.append((user, item, now, IMPRESSION, request_id, f"{request_id}/{position}", page.get("scene", ""), position, chance))
+    names = ("user", "item", "time", "kind", "request_id", "event_id", "scene", "position", "propensity")
+    types = (pl.String, pl.String, pl.Int64, pl.String, pl.String, pl.String, pl.String, pl.Int64, pl.Float64)
+    return pl.DataFrame(found, schema=dict(zip(names, types, strict=True)), orient="row").with_columns(value=pl.lit(None, pl.Float32))
