@@ -6,6 +6,7 @@ argument (``schema: Schema``, ``catalogue: Catalogue``) is filled in by ``build`
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
@@ -18,8 +19,19 @@ from palate.candidates import Candidates, Ints, Request
 from palate.datasets.interactions import Interactions
 from palate.datasets.pairs import Pairs
 from palate.datasets.pointwise import Pointwise
+from palate.layers.embedding import Embedding
 from palate.layers.losses import binary_cross_entropy
 from palate.schema import Schema
+
+SAMPLE = 65_536  #: examples that a ranker looks at before its first step
+
+
+class Examples(Protocol):
+    """What training asks of a data set."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, chosen: Tensor, generator: torch.Generator | None = None) -> Batch: ...
 
 
 class Model(nn.Module):
@@ -30,6 +42,9 @@ class Model(nn.Module):
     def loss(self, batch: Batch) -> Tensor:
         """Scalar to be minimised; mean over the batch."""
         raise TypeError(f"{type(self).__name__} must define loss(batch)")
+
+    def begin(self, examples: Examples) -> None:
+        """Called by the trainer before the first step: take from the examples what a good start needs. Does nothing here."""
 
 
 class Ranker(Model):
@@ -43,14 +58,47 @@ class Ranker(Model):
             raise ValueError(f"{type(self).__name__} needs at least one label: name the tasks in the recipe")
         self.tasks: tuple[str, ...] = tuple(label.name for label in schema.labels)
         self._weights = tuple(label.weight for label in schema.labels)
+        self.started: Tensor  # an empty model's start is made once, also over several fittings
+        self.register_buffer("started", torch.zeros((), dtype=torch.bool))
 
     def loss(self, batch: Batch) -> Tensor:
-        """Weighted sum over tasks of the mean binary cross-entropy of the rows that have this task's label."""
+        """Weighted sum over tasks of the mean binary cross-entropy of the rows that have this task's label; rows count by their ``weight``."""
         logits = self(batch)  # [B, T]
         total = logits.new_zeros(())
         for t, task in enumerate(self.tasks):
-            total = total + self._weights[t] * binary_cross_entropy(logits[:, t], batch[f"label:{task}"])
+            total = total + self._weights[t] * binary_cross_entropy(logits[:, t], batch[f"label:{task}"], batch.get("weight"))
         return total
+
+    def last_bias(self) -> Tensor | None:
+        """What is added to the logits last, ``[T]``: the attribute ``bias`` if there is one of that shape."""
+        bias = getattr(self, "bias", None)
+        return bias if isinstance(bias, Tensor) and bias.shape == (len(self.tasks),) else None
+
+    @torch.no_grad()
+    def begin(self, examples: Examples) -> None:
+        """Centre numbers, and start each task's bias at the log-odds of its label (Lin et al., ICCV 2017, section 3.3).
+
+        From a bias of 0 the thousands of steps to the log-odds of a rare label are taken by every weight whose input is not centred,
+        in whatever direction lowers all logits: popularity and the scores of recall begin by counting against an item.
+        """
+        if self.started:
+            return
+        chance = torch.Generator().manual_seed(0)
+        batch = examples.batch(torch.randperm(len(examples), generator=chance)[:SAMPLE], chance)
+        for part in self.modules():
+            if isinstance(part, Embedding):
+                part.standardise(batch)
+        bias = self.last_bias()
+        if bias is not None:
+            for t, task in enumerate(self.tasks):
+                labels = batch[f"label:{task}"]
+                weights = torch.where(torch.isnan(labels), 0.0, batch.get("weight", torch.ones_like(labels)))
+                known = int((weights > 0).sum())
+                if known:
+                    rate = float((weights * labels.nan_to_num(0.0)).sum() / weights.sum())
+                    margin = 0.5 / known  # a label never seen is rare, not impossible
+                    bias[t] = math.log(max(rate, margin) / max(1 - rate, margin))
+        self.started.fill_(True)
 
     def predict(self, batch: Batch) -> Tensor:
         """Probabilities ``[B, T]``."""

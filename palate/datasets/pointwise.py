@@ -16,7 +16,8 @@ class Pointwise:
 
     ``columns``: by feature name, ``[N, ...]``. ``labels``: by task, float ``[N]``, NaN where a row has none. ``groups`` int64 ``[N]``: which
     rows belong together (the user's catalogue row, or the request). ``user_columns`` ``[U, ...]`` with ``user_index`` int64 ``[N]``, and
-    ``item_columns`` ``[I, ...]`` with ``item_index``, are looked up for each row. Raises ValueError where lengths or rows do not fit.
+    ``item_columns`` ``[I, ...]`` with ``item_index``, are looked up for each row. ``weights`` float ``[N]``, 0 or more: how much each row
+    counts in the loss (None: all the same). Raises ValueError where lengths, rows or weights do not fit.
     """
 
     def __init__(
@@ -28,9 +29,15 @@ class Pointwise:
         user_index: Values | None = None,
         item_columns: Mapping[str, Values | Spans] | None = None,
         item_index: Values | None = None,
+        weights: Values | None = None,
     ) -> None:
         self.groups = torch.as_tensor(groups).long()
         size = len(self.groups)
+        self.weights = None if weights is None else torch.as_tensor(weights).float()
+        if self.weights is not None and len(self.weights) != size:
+            raise ValueError(f"there are {len(self.weights)} weights, but {size} rows")
+        if self.weights is not None and not bool((torch.isfinite(self.weights) & (self.weights >= 0)).all()):
+            raise ValueError("weights must be finite and 0 or more")
         self.labels = Columns({f"label:{task}": values for task, values in labels.items()}, size)
         self._parts: list[tuple[Columns, Tensor | None]] = [(Columns(columns, size), None)]
         for name, kept, rows in (("user", user_columns, user_index), ("item", item_columns, item_index)):
@@ -46,11 +53,13 @@ class Pointwise:
         return len(self.groups)
 
     def batch(self, chosen: Tensor, generator: torch.Generator | None = None) -> Batch:
-        """The rows ``chosen`` int64 ``[n]``: features, ``label:<task>`` and ``group``. Nothing is drawn: ``generator`` is not used."""
+        """The rows ``chosen`` int64 ``[n]``: features, ``label:<task>``, ``group`` and, if it has them, ``weight``. ``generator`` is not used."""
         batch = Batch(group=self.groups.index_select(0, chosen))
         for part, rows in self._parts:
             batch.update(part.take(chosen if rows is None else rows.index_select(0, chosen)))
         batch.update(self.labels.take(chosen))
+        if self.weights is not None:
+            batch["weight"] = self.weights.index_select(0, chosen)
         return batch
 
     def by_group(self) -> Grouped:

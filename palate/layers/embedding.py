@@ -38,6 +38,7 @@ class Embedding(nn.Module):
     A category is a row of the table; a sequence is the mean of its items' rows (padding left out, nothing = zeros); a number is its value times a
     vector learned for the field (a value that is missing or not finite gives zeros); a vector goes through a linear map. A feature
     that ``shares`` another's table has its rows. Fields come in the order of ``names``: categories, sequences, numbers, vectors.
+    ``standardise`` centres numbers and narrows the wide ones; without it values are taken as they are.
     """
 
     def __init__(self, features: Sequence[Feature], dim: int, deviation: float = 0.01) -> None:
@@ -66,6 +67,10 @@ class Embedding(nn.Module):
         self.table = Table(total, dim) if total else None
         numbers = sum(feature.kind == "number" for feature in self.features)
         self.numbers = nn.Parameter(torch.empty(numbers, dim)) if numbers else None
+        self.centre: Tensor
+        self.inverse: Tensor  # 1 / deviation, at most 1
+        self.register_buffer("centre", torch.zeros(numbers))
+        self.register_buffer("inverse", torch.ones(numbers))
         self.vectors = nn.ModuleDict({f"{i}": nn.Linear(f.dim, dim, bias=False) for i, f in enumerate(self.features) if f.kind == "vector"})
         self._number_at = {f.name: i for i, f in enumerate(f for f in self.features if f.kind == "number")}
         self._plans: dict[tuple[Owner, ...], Plan] = {}
@@ -82,6 +87,22 @@ class Embedding(nn.Module):
                 self.numbers.normal_(0, deviation)
             for layer in self.vectors.values():
                 layer.weight.normal_(0, deviation)  # type: ignore[operator]
+
+    @torch.no_grad()
+    def standardise(self, batch: Batch) -> None:
+        """From the finite values of ``batch`` learn each number's mean, and its deviation where that is above 1: they are taken out.
+
+        A narrow number is not widened: it would be learned as fast as the wide ones, and small weights on shares and flags are what
+        keeps a ranker of few examples from overfitting. A number that never varies stays as it is.
+        """
+        for feature, place in self._number_at.items():
+            values = _column(batch, feature, 1, ids=False).double()
+            values = values[torch.isfinite(values)]
+            if not len(values):
+                continue
+            mean, deviation = values.mean(), values.std(correction=0)
+            if bool(deviation > 1e-6 * mean.abs()):
+                self.centre[place], self.inverse[place] = mean, 1 / deviation.clamp(min=1)
 
     def plan(self, *owners: Owner) -> Plan:
         """What the features of these owners need (all features when none is named)."""
@@ -128,7 +149,8 @@ class Embedding(nn.Module):
     def _numbers(self, batch: Batch, plan: Plan) -> tuple[Tensor, Tensor]:
         assert self.numbers is not None
         values = _stacked(batch, plan.numbers, ids=False).float()  # [N, F]
-        return torch.nan_to_num(values, 0.0, 0.0, 0.0), self.numbers[plan.number_rows]
+        values = (values - self.centre[plan.number_rows]) * self.inverse[plan.number_rows]
+        return values.nan_to_num_(0.0, 0.0, 0.0), self.numbers[plan.number_rows]
 
 
 class Plan:

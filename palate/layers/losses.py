@@ -14,11 +14,17 @@ def _mean_where(values: Tensor, known: Tensor) -> Tensor:
     return torch.where(known, values, 0.0).sum() / known.sum().clamp(min=1)
 
 
-def binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean log loss of ``logits [B]`` against ``labels [B]`` in [0, 1]; rows labelled NaN are left out (0 when none is left)."""
+def binary_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Mean log loss of ``logits [B]`` against ``labels [B]`` in [0, 1]; rows labelled NaN are left out (0 when none is left).
+
+    With ``weights [B]`` (0 or more) the mean is weighted: only their ratios matter.
+    """
     known = ~torch.isnan(labels)
     values = F.binary_cross_entropy_with_logits(logits, torch.where(known, labels, 0.0), reduction="none")
-    return _mean_where(values, known)
+    if weights is None:
+        return _mean_where(values, known)
+    weights = torch.where(known, weights, 0.0)
+    return (weights * values).sum() / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)
 
 
 def mean_squared_error(scores: Tensor, labels: Tensor) -> Tensor:

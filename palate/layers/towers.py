@@ -51,6 +51,11 @@ class Tower(nn.Module):
             nn.init.xavier_normal_(layer.weight)  # type: ignore[arg-type]
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
+    @property
+    def last_bias(self) -> Tensor:
+        """The bias ``[outputs]`` of the last layer."""
+        return self.layers[-1].bias if len(self.layers) else self.bias  # type: ignore[return-value]
+
     def forward(self, values: Tensor) -> Tensor:
         return self.rest(values @ self.weight)
 

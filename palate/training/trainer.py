@@ -7,23 +7,14 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from palate.batch import Batch
-from palate.contracts import Model
+from palate.contracts import Examples, Model
 from palate.training import checkpoint as files
 from palate.training.optimizers import optimizers
-
-
-class Examples(Protocol):
-    """What the trainer asks of a data set."""
-
-    def __len__(self) -> int: ...
-
-    def batch(self, chosen: Tensor, generator: torch.Generator | None = None) -> Batch: ...
 
 
 class Diverged(RuntimeError):
@@ -119,6 +110,8 @@ class _Run:
     def go(self) -> Fitting:
         if self.path is not None and self.path.exists():
             self.restore(self.path)
+        else:
+            self.model.begin(self.batches)
         while self.epoch < self.options.epochs and not self.finished:
             self.run_epoch()
         if self.best:

@@ -31,6 +31,16 @@ def test_columns_are_looked_up() -> None:
     assert batch["pair"].dtype == torch.float32
 
 
+def test_weights_come_with_their_rows() -> None:
+    columns, labels, groups = {"pair": np.arange(3.0)}, {"take": np.ones(3)}, np.zeros(3, np.int64)
+    weighted = Pointwise(columns, labels, groups, weights=np.array([0.5, 0.0, 2.0]))
+    assert weighted.batch(torch.tensor([2, 0]))["weight"].tolist() == [2.0, 0.5]
+    assert "weight" not in rows().batch(torch.tensor([0]))
+    for wrong, message in (([1.0, 2.0], "2 weights, but 3 rows"), ([1.0, -1.0, 1.0], "0 or more"), ([1.0, np.nan, 1.0], "finite")):
+        with pytest.raises(ValueError, match=message):
+            Pointwise(columns, labels, groups, weights=np.array(wrong))
+
+
 def test_groups_come_whole() -> None:
     grouped = rows().by_group()
     assert len(grouped) == 2

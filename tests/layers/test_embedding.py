@@ -69,10 +69,31 @@ def test_missing_column_is_named() -> None:
         Embedding((CATEGORY,), 2)(Batch(colour=torch.tensor([2])))
 
 
+def test_numbers_are_standardised() -> None:
+    always, share = Feature("always", "item", "number"), Feature("share", "item", "number")
+    features = (CATEGORY, PRICE, always, share)
+    embedding = Embedding(features, 3)
+    prices = torch.tensor([1000.0, 1002.0, float("nan"), 1004.0, float("inf")])
+    batch = Batch(color=torch.full((5,), 2), price=prices, always=torch.full((5,), 7.0), share=torch.tensor([0.0, 0, 0, 0, 0.5]))
+    embedding.standardise(batch)
+    fields = embedding(batch)
+    deviation = (8 / 3) ** 0.5
+    for row, value in enumerate((-2 / deviation, 0, 0, 2 / deviation, 0)):  # what is missing stands at the mean
+        torch.testing.assert_close(fields[row, 1], value * embedding.numbers[0])
+    torch.testing.assert_close(fields[0, 2], 7 * embedding.numbers[1])
+
+    torch.testing.assert_close(fields[4, 3], (0.5 - 0.1) * embedding.numbers[2])  # centred, but not widened
+
+    other = Embedding(features, 3)
+    other.load_state_dict(embedding.state_dict())
+    torch.testing.assert_close(other(batch), fields)
+
+
 def test_only_numbers() -> None:
     schema = schema_of_everything()
     embedding = Embedding(schema.features, 4)
     batch = Batch(columns(schema, 6))
+    embedding.standardise(batch)
     values, vectors = embedding.only_numbers(batch, "pair")
     torch.testing.assert_close(values[:, :, None] * vectors, embedding(batch, "pair"))
     assert embedding.only_numbers(batch, "user") is None

@@ -16,6 +16,15 @@ def test_rows_without_a_label_count_for_nothing() -> None:
     assert losses.mean_squared_error(logits, labels) == pytest.approx((0.7**2 + 2.0**2) / 2)
 
 
+def test_weights_are_ratios() -> None:
+    logits, labels = torch.tensor([0.3, -2.0, 5.0]), torch.tensor([1.0, 0.0, NAN])
+    each = F.binary_cross_entropy_with_logits(logits[:2], labels[:2], reduction="none")
+    for size in (1.0, 50.0):
+        weights = size * torch.tensor([3.0, 1.0, 8.0])
+        assert losses.binary_cross_entropy(logits, labels, weights) == pytest.approx(float(3 * each[0] + each[1]) / 4)
+    assert losses.binary_cross_entropy(logits, labels, torch.zeros(3)) == 0
+
+
 def test_no_label_at_all_gives_zero_and_no_nan_gradient() -> None:
     logits = torch.zeros(3, requires_grad=True)
     loss = losses.binary_cross_entropy(logits, torch.full((3,), NAN))

@@ -34,6 +34,7 @@ def test_it_equals_a_loop_written_by_hand() -> None:
 
     torch.manual_seed(5)
     generator = torch.Generator().manual_seed(5)
+    by_hand.begin(data)
     steps = optimizers(by_hand, 0.01, 0.1)
     by_hand.train()
     for _ in range(3):

@@ -29,6 +29,9 @@ class MLP(Ranker):
     def forward(self, batch: Batch) -> Tensor:
         return self.combine(self.half(batch))  # [B, T]
 
+    def last_bias(self) -> Tensor:
+        return self.tower.last_bias
+
     def half(self, batch: Batch, *owners: Owner) -> dict[str, Tensor]:  # type: ignore[override]
         """The share of ``owners`` (all when none is named) in the first layer: ``first [N, H]``."""
         places = self.embedding.plan(*owners).places
