@@ -90,7 +90,10 @@ class Offered:
         return cls(first.pipeline, glue("users"), glue("pairs"), glue("labels"), owner, np.concatenate([part.items for part in parts]))
 
     def pointwise(self, teacher: NDArray[np.float32] | None = None) -> Pointwise:
-        """As a training set; with ``teacher`` its scores are the only label."""
+        """As a training set; with ``teacher`` its scores are the only label.
+
+        Every request weighs the same, however much was taken: the mean over requests is what a list is judged by.
+        """
         labels = self.labels if teacher is None else {"teacher": teacher}
         return Pointwise(
             self.pairs,
@@ -100,7 +103,13 @@ class Offered:
             user_index=self.owner,
             item_columns=self.pipeline.item_columns(),
             item_index=self.items,
+            weights=1 / np.maximum(self.taken, 1)[self.owner] if teacher is None else None,
         )
+
+    @property
+    def taken(self) -> NDArray[np.float64]:
+        """How many candidates each request took, by the first task's label, ``[R]``."""
+        return np.bincount(self.owner, weights=next(iter(self.labels.values())) > 0, minlength=self.requests)
 
     def ndcg(self, scores: NDArray[np.float32], k: int = 10) -> float:
         """Mean NDCG@k over requests that took something, by the first task's label."""
@@ -111,7 +120,7 @@ class Offered:
         place = np.arange(len(owner)) - start[owner]
         gain = np.where(taken[order] & (place < k), 1 / np.log2(place + 2.0), 0.0)
         dcg = np.bincount(owner, weights=gain, minlength=self.requests)
-        count = np.bincount(self.owner, weights=taken, minlength=self.requests).astype(int)
+        count = self.taken.astype(int)
         ideal = np.r_[0.0, np.cumsum(1 / np.log2(np.arange(k) + 2.0))][np.minimum(count, k)]
         asked = count > 0
         return float((dcg[asked] / ideal[asked]).mean()) if asked.any() else 0.0
