@@ -57,8 +57,12 @@ class Run(Protocol):
     folder: Path
     items: Catalogue
     users: Catalogue
-    base: EventRows
+    base: EventRows  #: what the models were fitted on
 
+    @property
+    def start(self) -> EventRows: ...  # what the state starts from
+    @property
+    def base_sequence(self) -> Any: ...  # of each log that ``start`` holds events of: the number of the last one
     @property
     def recipe(self) -> Any: ...
     @property
@@ -196,8 +200,8 @@ class Recommender:
             run.signals,
             run.windows,
             run.bucket,
-            base=getattr(run, "start", run.base),
-            base_sequence=getattr(run, "base_sequence", 0),
+            base=run.start,
+            base_sequence=run.base_sequence,
             history_limit=run.history_limit,
             seen=options.pop("kind", "exact"),
             seen_window=round(options.pop("days", 30) * DAY),

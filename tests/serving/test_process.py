@@ -20,6 +20,10 @@ import pytest
 
 from palate.recommender import Recommender
 from palate.serving import keys
+from palate.serving.server import serve
+from palate.serving.settings import Settings, SettingsError
+from palate.state.log import StateLocked
+from palate.store import RunError
 from tests.serving.world import item, user
 
 KEY = "k" * 32
@@ -95,10 +99,8 @@ def test_a_service_from_start_to_end(run: Path, tmp_path: Path) -> None:
         event = {"user": "u1", "item": item(1), "kind": "click", "event_id": "e"}
         assert ask(port, "POST", "/v1/events", event)[0] == 401
         assert ask(port, "POST", "/v1/events", event, {"X-API-Key": secret})[1]["accepted"] == 1
-        second = Process(run, state, free_port())
-        assert second.process.wait(60) == 1
-        assert "Traceback" not in second.said()
-        assert str(state) in second.said()
+        with pytest.raises(StateLocked, match="in use by process"):
+            serve(run, Settings(port=0), state)
         assert ask(port, "GET", "/health/ready")[0] == 200
     finally:
         code, seconds = first.stop()
@@ -115,31 +117,26 @@ def test_a_service_from_start_to_end(run: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
-    [
-        (("--host", "0.0.0.0"), "key"),
-        (("--host", "no such host"), "cannot listen"),
-        (("--port", "70000"), "port"),
-        (("--prot", "1"), "--port"),
-    ],
+    ("settings", "says"),
+    [({"host": "0.0.0.0"}, "palate key add"), ({"host": "10.0.0.1"}, "PALATE_KEYS"), ({"host": "no such host"}, "key"), ({"host": "::"}, "key")],
 )
-def test_what_will_not_start_says_why(run: Path, tmp_path: Path, options: tuple[str, ...], says: str) -> None:
-    made = Process(run, tmp_path / "state", free_port(), *options, key=KEY if "no such" in options[1] else None)
-    assert made.process.wait(60) in (1, 2)
-    assert says in made.said()
-    assert "Traceback" not in made.said()
+def test_a_host_that_others_can_reach_needs_a_key_first(run: Path, tmp_path: Path, settings: dict[str, Any], says: str) -> None:
+    with pytest.raises(SettingsError, match=says):
+        serve(run, Settings(port=0, **settings), tmp_path / "state")
+    assert not (tmp_path / "state").exists()
 
 
-def test_no_run_and_a_taken_port_say_why(run: Path, tmp_path: Path) -> None:
-    none = Process(tmp_path / "nothing", tmp_path / "state", free_port())
-    assert none.process.wait(60) == 1
-    assert "palate train" in none.said()
+def test_no_run_and_a_taken_address_say_why(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RunError, match="palate train"):
+        serve(tmp_path / "nothing", Settings(port=0), tmp_path / "state")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        made = Process(run, tmp_path / "state", int(taken.getsockname()[1]))
-        assert made.process.wait(60) == 1
-        assert "cannot listen" in made.said()
+        with pytest.raises(SettingsError, match="cannot listen"):
+            serve(run, Settings(port=int(taken.getsockname()[1])), tmp_path / "state")
+    monkeypatch.setenv("PALATE_KEYS", "read:" + KEY)
+    with pytest.raises(SettingsError, match="cannot listen"):
+        serve(run, Settings(host="no such host", port=0), tmp_path / "state")
 
 
 def test_a_service_answers_what_is_under_way_when_told_to_stop(run: Path, tmp_path: Path) -> None:
