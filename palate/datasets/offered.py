@@ -109,7 +109,7 @@ class Offered:
     @property
     def taken(self) -> NDArray[np.float64]:
         """How many candidates each request took, by the first task's label, ``[R]``."""
-        return np.bincount(self.owner, weights=next(iter(self.labels.values())) > 0, minlength=self.requests)
+        return np.bincount(self.owner, next(iter(self.labels.values())) > 0, self.requests).astype(np.float64)
 
     def ndcg(self, scores: NDArray[np.float32], k: int = 10) -> float:
         """Mean NDCG@k over requests that took something, by the first task's label."""
