@@ -22,8 +22,8 @@ MODELS = [(DeepFM, {}), (DeepFM, {"form": "serial"}), (MLP, {}), (MLP, {"hidden"
 def rare(size: int = 20_000, weights: bool = False) -> Pointwise:
     """About two rows in a hundred are chosen, after three columns whose means are far from zero; likes are known of chosen rows."""
     random = np.random.default_rng(0)
-    values = random.normal(size=(size, 3)) * (1.0, 0.1, 20.0)
-    odds = values[:, 0] + 8 * values[:, 1] + 0.02 * values[:, 2] - 4.6
+    values = random.normal(size=(size, 3)) * (1.0, 0.5, 20.0)
+    odds = values[:, 0] + 1.6 * values[:, 1] + 0.02 * values[:, 2] - 4.6
     chosen = (random.random(size) < 1 / (1 + np.exp(-odds))).astype(np.float32)
     like = np.where(chosen > 0, random.random(size) < 0.8, np.nan).astype(np.float32)
     columns = {name: (values[:, n] + shift).astype(np.float32) for n, (name, shift) in enumerate((("a", 4.0), ("b", 3.0), ("c", 100.0)))}
