@@ -279,7 +279,7 @@ def nbytes(whole: Any) -> int:
     """Bytes of all arrays of a Past beside the events themselves."""
     counts: PastCounts = whole.counts
     sides = [whole._known, counts._items[0], counts._users[0]]
-    return sum(side.keys.nbytes + side.places.nbytes for side in sides) + counts._items[1].nbytes + counts._users[1].nbytes
+    return sum(side.nbytes for side in sides) + counts._items[1].nbytes + counts._users[1].nbytes
 
 
 def megabytes(rows: EventRows) -> int:

@@ -1,7 +1,7 @@
 """Past: what was known at any moment, exactly, for many requests at once. The yardstick of the live state and the maker of examples.
 
 Events are sorted once by (entity, time). A moment is a place in the order of time, so "events of this entity before this moment" is
-one binary search in one sorted array of ``entity * (N + 1) + place``; a window is the difference of two running counts.
+one binary search among the entity's own places; a window is the difference of two running counts.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from palate.candidates import DAY, Counts, Histories, Ints, Ragged, Request, offsets_of
@@ -39,23 +40,45 @@ def ragged_places(begin: Ints, lengths: Ints) -> tuple[Ints, Ints]:
     return np.repeat(begin - offsets[:-1], lengths) + np.arange(offsets[-1], dtype=np.int64), offsets
 
 
-class _Side:
-    """Events of one kind of entity, sorted by (entity, time)."""
+@njit(cache=True, nogil=True)
+def _until(offsets: Ints, places: Ints, rows: Ints, moments: Ints, out: Ints) -> None:
+    for n in range(len(rows)):
+        row, moment = rows[n], moments[n]
+        low = high = 0
+        if 0 <= row < len(offsets) - 1:
+            low, high = offsets[row], offsets[row + 1]
+        while low < high:
+            middle = (low + high) >> 1
+            if places[middle] < moment:
+                low = middle + 1
+            else:
+                high = middle
+        out[n] = low
 
-    def __init__(self, entities: Ints, places: Ints, total: int) -> None:
-        stride = np.int64(total + 1)
-        order = np.argsort(entities[places], kind="stable")  # places ascend, so within an entity time does
-        self.places = places[order]
-        self.keys = entities[self.places] * stride + self.places
-        self.stride = stride
+
+class _Side:
+    """Events of one kind of entity, sorted by (entity, time): those of entity e are ``places[offsets[e]:offsets[e + 1]]``, places in time."""
+
+    def __init__(self, entities: Ints, places: Ints) -> None:
+        mine = entities[places]
+        self.places = places[np.argsort(mine, kind="stable")]  # places ascend, so within an entity time does
+        self.offsets = offsets_of(np.bincount(mine)) if len(mine) else np.zeros(1, np.int64)
 
     def begin(self, rows: Ints) -> Ints:
         """Where each entity's events start. Entities that have none, or -1, get an empty range."""
-        return np.searchsorted(self.keys, rows * self.stride)
+        known = (rows >= 0) & (rows < len(self.offsets) - 1)
+        return np.where(known, self.offsets[np.where(known, rows, 0)], 0)
 
     def until(self, rows: Ints, moments: Ints) -> Ints:
         """Where each entity's events before the place ``moments`` in time end."""
-        return np.searchsorted(self.keys, rows * self.stride + moments)
+        out = np.empty(len(rows), np.int64)
+        fixed = np.require(rows, np.int64, ("C", "W")), np.require(moments, np.int64, ("C", "W"))
+        _until(self.offsets, self.places, *fixed, out)
+        return out
+
+    @property
+    def nbytes(self) -> int:
+        return self.places.nbytes + self.offsets.nbytes
 
 
 class PastCounts:
@@ -76,12 +99,11 @@ class PastCounts:
         return self._side(self._rows.users)
 
     def _side(self, entities: Ints) -> tuple[_Side, NDArray[np.int32]]:
-        side = _Side(entities, np.flatnonzero(entities >= 0), len(entities))
+        side = _Side(entities, np.flatnonzero(entities >= 0))
         running = np.zeros((len(side.places) + 1, len(self.signals)), np.int32)
         shown = self._rows.signals[side.places]
         for s in range(len(self.signals)):
             np.cumsum((shown >> np.uint32(s)) & np.uint32(1), out=running[1:, s], dtype=np.int32)
-        side.places = np.empty(0, np.int64)  # only the keys are needed from here on
         return side, running
 
     def items(self, rows: Ints, now: Ints) -> NDArray[np.int32]:
@@ -128,7 +150,7 @@ class Past:
 
     @cached_property
     def _known(self) -> _Side:
-        return _Side(self.rows.users, np.flatnonzero((self.rows.users >= 0) & (self.rows.items >= 0)), len(self.rows))
+        return _Side(self.rows.users, np.flatnonzero((self.rows.users >= 0) & (self.rows.items >= 0)))
 
     def _ranges(self, users: Ints, now: Ints) -> tuple[Ints, Ints]:
         users = np.asarray(users, np.int64)
