@@ -93,15 +93,18 @@ def _asked(run: OpenRun, client: Client, say: Say) -> None:
         degraded = f" (did without {', '.join(page['degraded'])})" if page["degraded"] else ""
         say(f"   {head}{degraded}")
         for one in page["items"][:5]:
-            say(f"      {one['position'] + 1}. {titles[items.row(one['item'])]}  [{one['item']}]  {one['score']:.4f}")
+            say(f"      {one['position'] + 1}. {titles[items.row(one['item'])]}  [{one['item']}]")
         if not ids:
             raise DemoError(f"{head}: the list is empty")
         return ids
 
     first = show(f"for the known user {known}:", client.call("GET", "/v1/recommendations", user=known, k=10))
     taken = [items.ids[row] for row in dict.fromkeys(run.base.items[run.base.users == run.base.users[0]][-5:].tolist())]
-    say(f"   for a history of {len(taken)} films ({', '.join(str(titles[items.row(one)]) for one in taken[:3])} …):")
-    show("the answer:", client.call("POST", "/v1/recommendations", {"history": taken, "k": 10, "log": False}))
+    names = ", ".join(str(titles[items.row(one)]) for one in taken[:3])
+    show(
+        f"for somebody who saw {names} … ({len(taken)} in all):",
+        client.call("POST", "/v1/recommendations", {"history": taken, "k": 10, "log": False}),
+    )
     show("for a stranger:", client.call("GET", "/v1/recommendations", user="a-stranger", k=10, log="false"))
     liked = first[:3]
     kind = next((kind for signal in run.signals for kind in signal.kinds), "event")

@@ -35,7 +35,7 @@ class Settings:
     max_batch: int = 1_000
     max_k: int = 500
     max_history: int = 1_000
-    max_id: int = 256  # characters of a user's, item's, event's or request's id
+    max_id: int = 512  # characters of a user's, item's, event's or request's id
     drain: float = 0.3  # after SIGTERM: not ready, connections are asked to close, calls are still answered
     stop: float = 8.0  # after that, what is under way has this long to end
     access_log: bool = True
