@@ -88,6 +88,9 @@ class Examples:
     The last ``share`` of the training events is divided evenly into ``folds``. Recall is fitted on what lies before a fold; at each of
     ``moments`` points in it everybody who had been there before and comes again is a request (at most ``requests`` a fold). ``negatives``
     offered-but-not-taken candidates are kept for each taken one (0: all). The last fold validates.
+
+    ``pages`` names a kind of event that says what was shown: then the pages of a fold, all users' places of one moment, are its requests and
+    what stood on them the candidates. For a service's own log: what it never showed there nobody could take.
     """
 
     share: float = 0.5
@@ -95,16 +98,19 @@ class Examples:
     moments: int = 8
     negatives: int = 0
     requests: int = 20_000
+    pages: str = ""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A model to be trained: its catalog entry, constructor options, trainer options and, if it is distilled, its teacher."""
+    """A model to be trained: its catalog entry, constructor options, trainer options, its teacher if it is distilled, and the features
+    it is to do without (names, or patterns such as ``history_*``)."""
 
     entry: catalog.Entry
     options: dict[str, Any]
     training: dict[str, Any]
     teacher: str = ""
+    without: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

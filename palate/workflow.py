@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from palate import assembly, catalog
 from palate.assembly import OpenRun, Parts, open_run
 from palate.build import build
-from palate.candidates import Ints, Ragged
+from palate.candidates import Candidates, Ints, Ragged, Request
 from palate.contracts import Embedder
 from palate.datasets.interactions import Interactions
 from palate.datasets.moments import moments
@@ -37,7 +37,7 @@ from palate.recipe import Recipe
 from palate.schema import nearest
 from palate.state.catalogue import AVAILABLE, CREATED, Catalogue
 from palate.state.own import read_log
-from palate.state.past import Past
+from palate.state.past import Past, ragged_places
 from palate.state.rows import EventRows, event_rows
 from palate.store import Draft, Run
 from palate.tables.entities import read_entities
@@ -75,6 +75,7 @@ class Prepared:
     later: pl.DataFrame
     born: dict[str, int]
     signals: tuple[Signal, ...]
+    shown: EventRows
     one_moment: bool = True
 
     @property
@@ -155,7 +156,8 @@ def prepare(recipe: Recipe, world: World, *, holdout: bool = True) -> Prepared:
         raise ValueError(
             f"there is nothing to train on: of {len(train_events.frame):,} events before the cut none shows the positive signal {recipe.positive!r}"
         )
-    return Prepared(world, items, users, train, cut, held, later, born, recipe.signals, one_moment)
+    shown = event_rows(train_events.of_kinds(recipe.examples.pages), users, items, recipe.signals)
+    return Prepared(world, items, users, train, cut, held, later, born, recipe.signals, shown, one_moment)
 
 
 def _add_missing(events: Events, users: Catalogue, items: Catalogue, born: dict[str, int]) -> None:
@@ -271,7 +273,7 @@ class Training:
         for fold, (begin, end) in enumerate(itertools.pairwise(bounds)):
             last = fold == len(bounds) - 2
             known = rows if last else rows.before(bounds[-2])
-            users, moments = self.moments(known, begin, end)
+            users, moments = self.pages(begin, end) if plan.pages else self.moments(known, begin, end)
             if not len(rows.before(begin)) or not len(users):
                 continue
             models = self.recall(rows.before(begin), begin, f"the first {len(rows.before(begin)):,} events (fold {fold + 1} of {plan.folds})")
@@ -291,9 +293,18 @@ class Training:
             now = int(known.times[min(place, len(known) - 1)])
             users = np.intersect1d(known.before(now).users, taken.since(now).users)
             asked.append(np.stack((users, np.full(len(users), now, np.int64))))
-        keys = np.unique(np.concatenate(asked, axis=1), axis=1)
-        if keys.shape[1] > plan.requests:
-            keys = keys[:, np.sort(self.rng.choice(keys.shape[1], plan.requests, replace=False))]
+        return self._some(np.unique(np.concatenate(asked, axis=1), axis=1))
+
+    def pages(self, begin: int, end: int) -> tuple[Ints, Ints]:
+        """Requests of a fold that are its pages: a user and a moment at which something was shown."""
+        shown = self.data.shown.before(end).since(begin)
+        return self._some(np.unique(np.stack((shown.users, shown.times)), axis=1))
+
+    def _some(self, keys: Ints) -> tuple[Ints, Ints]:
+        """At most as many of the requests ``[2, R]`` as a fold may have."""
+        most = self.recipe.examples.requests
+        if keys.shape[1] > most:
+            keys = keys[:, np.sort(self.rng.choice(keys.shape[1], most, replace=False))]
         return keys[0], keys[1]
 
     def _offered(self, funnel: Funnel, users: Ints, moments: Ints, outcomes: Outcomes, negatives: int) -> Offered:
@@ -306,18 +317,42 @@ class Training:
             if not self.scaled:
                 self.scaled = True
                 self.pipeline.fit_routes(offered)
+            if self.recipe.examples.pages:
+                offered = on_pages(request, offered, self.data.shown, len(self.data.items))
             labels = outcomes.labels(request, offered)
             pairs = self.pipeline.encode_pairs(request, offered)
             owner, taken = offered.requests, next(iter(labels.values())) > 0
             count = np.bincount(owner, weights=taken, minlength=len(request))
-            keep = (count > 0)[owner]  # a request that took nothing of what was offered has nothing to teach
-            if negatives:
+            # a request that took nothing of what it was not even shown has nothing to teach; a page that was passed over has
+            keep = np.ones(len(owner), bool) if self.recipe.examples.pages else (count > 0)[owner]
+            if negatives and not self.recipe.examples.pages:
                 rate = count * negatives / np.maximum(np.diff(offered.offsets) - count, 1)
                 keep &= taken | (self.rng.random(len(taken)) < rate[owner])
             columns = {name: values[keep] for name, values in pairs.items()}
             chosen = {name: values[keep] for name, values in labels.items()}
             parts.append(Offered(self.pipeline, self.pipeline.encode_users(request), columns, chosen, owner[keep], offered.items[keep]))
         return Offered.joined(parts)
+
+
+def on_pages(request: Request, offered: Candidates, shown: EventRows, n_items: int) -> Candidates:
+    """What each request's user was shown at its moment, top to bottom, with the columns of ``offered`` (NaN where recall had not brought it)."""
+    first, span = int(shown.times[0]), np.int64(shown.times[-1] - shown.times[0] + 1)
+    keys = shown.users * span + (shown.times - first)
+    order = np.argsort(keys, kind="stable")
+    asked = request.users * span + (request.now - first)
+    begin, end = (np.searchsorted(keys[order], asked, side=side) for side in ("left", "right"))
+    places, offsets = ragged_places(begin, end - begin)
+    items = shown.items[order[places]]
+    wide = np.int64(n_items)
+    mine, theirs = np.repeat(np.arange(len(request)), end - begin) * wide + items, offered.requests * wide + offered.items
+    sorted_ = np.argsort(theirs)
+    at = sorted_[np.minimum(np.searchsorted(theirs[sorted_], mine), len(theirs) - 1)] if len(theirs) else np.zeros(len(mine), np.int64)
+    found = theirs[at] == mine if len(theirs) else np.zeros(len(mine), bool)
+    columns = {}
+    for name, values in offered.columns.items():
+        columns[name] = np.full(len(mine), np.nan, np.float32)
+        columns[name][found] = values[at[found]]
+    return Candidates(items, np.zeros(len(items), np.float32), offsets, columns)
 
 
 def probabilities(ranker: Any, rows: Offered) -> NDArray[np.float32]:
