@@ -128,7 +128,8 @@ def expected_clicks(service: Recommender) -> float:
         asks.append(Ask(k=K, history=[f"i{row}" for row in clicked], attributes={"country": WORLD.users["country"][user]}, log=False))
     found, pages = [], service.answer(asks)
     for user, page in zip(users, pages, strict=True):
-        assert isinstance(page, Page) and len(page.ids) == K
+        assert isinstance(page, Page)
+        assert len(page.ids) == K
         rows = np.array([int(item[1:]) for item in page.ids])
         found.append(WORLD.truth.probability(np.full(K, user), rows).mean())
     return float(np.mean(found))
@@ -172,9 +173,7 @@ def test_a_run_trained_on_its_own_pages_and_events_beats_the_first(served: tuple
     with Recommender.load(second, folder / "first" / "state") as service:
         after = expected_clicks(service)
         assert service.state.sequence == told
-    print(
-        f"expected clicks of {FRESH} fresh users: {before:.4f} before, {after:.4f} ({after / before - 1:+.0%}) after training on {ROUNDS * SERVED} own pages"
-    )
+    print(f"expected clicks of {FRESH} fresh users: {before:.4f} before, {after:.4f} ({after / before - 1:+.0%}) after {ROUNDS * SERVED} own pages")
     assert after > MARGIN * before
     best = np.mean([WORLD.truth.of_user(user)[WORLD.truth.best(user, K)].mean() for user in range(SERVED, SERVED + FRESH)])
     assert after < best
@@ -186,12 +185,16 @@ def test_the_log_of_a_folder_is_the_world_of_its_state(served: tuple[Path, OpenR
     with Recommender.load(folder / "first", place) as service:
         live, read = world_of(service.state), read_log(place, Catalogue.of(first.users.frame()), Catalogue.of(first.items.frame()))
         assert read.events.frame.equals(live.events.frame)  # while the service has it open
-        assert read.log == live.log and read.items.equals(live.items) and read.users.equals(live.users)
+        assert read.log == live.log
+        assert read.items.equals(live.items)
+        assert read.users.equals(live.users)
     again = load_world(Recipe.parse(LATER.replace('source = "synthetic"', 'log = "state"')), folder / "first")
-    assert again.events.frame.equals(live.events.frame) and again.items.equals(live.items)
+    assert again.events.frame.equals(live.events.frame)
+    assert again.items.equals(live.items)
     pages = live.events.frame.filter(pl.col("kind") == "impression")
     done = live.events.frame.filter(pl.col("kind") != "impression")
-    assert pages["propensity"].is_between(0, 1, closed="right").all() and (pages["propensity"] < 1).mean() > 0.2
+    assert pages["propensity"].is_between(0, 1, closed="right").all()
+    assert (pages["propensity"] < 1).sum() > 0.2 * pages.height  # explored, and it is known how likely that was
     assert done.join(pages, on=["request_id", "user", "item"], how="semi").height == done.height  # every reaction is to a page
     with pytest.raises(StateError, match="no log here"):
         read_log(folder)
@@ -217,8 +220,7 @@ def test_after_training_on_a_log_its_events_count_once(served: tuple[Path, OpenR
 
 
 @pytest.mark.parametrize("kind", ["exact", "bloom", "counting"])
-def test_nothing_is_shown_twice_within_the_window(served: tuple[Path, OpenRun], tmp_path: Path, kind: str) -> None:
-    _, first = served
+def test_nothing_is_shown_twice_within_the_window(tmp_path: Path, kind: str) -> None:
     world = World(Events(WORLD.events.frame.head(500)), WORLD.users, WORLD.items.drop("created"), "small")
     run = train(Recipe.parse(FIRST.replace('"exact"', f'"{kind}"')), tmp_path / "run", world=world, holdout=False)
     shown: list[str] = []
@@ -226,4 +228,5 @@ def test_nothing_is_shown_twice_within_the_window(served: tuple[Path, OpenRun], 
         with Recommender.load(run.folder, tmp_path / "state") as service:
             for _ in range(8):
                 shown += service.recommend("u3", k=K).ids
-    assert len(shown) > 12 * K and len(set(shown)) == len(shown)  # of 300 items the first two routes know some 130
+    assert len(set(shown)) == len(shown)
+    assert len(shown) > 12 * K  # of 300 items the first two routes know some 130
