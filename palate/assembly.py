@@ -90,8 +90,9 @@ class Parts:
 
 
 def schema_for(schema: Schema, plan: Plan) -> Schema:
-    """What a model may read: a two-tower model sees each side by itself, a ranker everything."""
-    return schema.only("user", "item", "context") if plan.entry.kind in ("recall", "prerank") else schema
+    """What a model may read: a two-tower model sees each side by itself, a ranker everything, both without what the plan leaves out."""
+    seen = schema.only("user", "item", "context") if plan.entry.kind in ("recall", "prerank") else schema
+    return seen.without(plan.without)
 
 
 def make(recipe: Recipe, model: str, items: Catalogue, pipeline: FeaturePipeline | None) -> Any:

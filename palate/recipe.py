@@ -344,6 +344,10 @@ class _Reader:
         if chosen not in known:
             raise self.fail(f"{where}: the catalog has no model {chosen!r}{nearest(str(chosen), known)}", str(chosen))
         entry = next(entry for entry in catalog.ENTRIES if entry.kind in kinds and entry.name == chosen)
-        training, teacher = dict(options.pop("training", {})), options.pop("teacher", "")
+        training, teacher, without = options.pop("training", {}), options.pop("teacher", ""), options.pop("without", [])
+        if not isinstance(training, Mapping):
+            raise self.fail(f"{where}: training must be a table, not {training!r}", "training")
+        if not isinstance(without, list) or not all(isinstance(pattern, str) for pattern in without):
+            raise self.fail(f"{where}: without must be a list of feature names, not {without!r}", "without")
         self.options(entry, options, where)
-        return Plan(entry, options, training, teacher)
+        return Plan(entry, options, dict(training), teacher, tuple(without))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import fnmatch
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 Owner = Literal["user", "item", "context", "pair"]
@@ -102,6 +103,17 @@ class Schema:
         names = {feature.name for feature in kept}
         parts = {part: name for part in ("user_id", "item_id", "history", "domain") if (name := getattr(self, part)) in names}
         return Schema(kept, self.labels, **parts)
+
+    def without(self, patterns: Iterable[str]) -> Schema:
+        """The same schema without the features whose names match one of these (``*`` stands for anything); ValueError where one matches none."""
+        gone: set[str] = set()
+        for pattern in patterns:
+            found = {feature.name for feature in self.features if fnmatch.fnmatchcase(feature.name, pattern)}
+            if not found:
+                raise ValueError(f"without: no feature {pattern!r}{nearest(pattern, [feature.name for feature in self.features])}")
+            gone |= found
+        parts = {part: "" for part in ("user_id", "item_id", "history", "domain") if getattr(self, part) in gone}
+        return replace(self, features=tuple(feature for feature in self.features if feature.name not in gone), **parts)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON of the whole schema; ``from_json`` reads it back."""
