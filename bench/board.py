@@ -1,0 +1,277 @@
+"""Writes docs/board.md from bench/results/*.json: for each figure ours, what stands beside it, their ratio, the target, and whether it is met.
+
+    python -m bench.board
+
+Only figures of recorded runs appear; a peer's figure only where the peer ran in the same run. ``python -m bench.run`` calls this at its end.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RESULTS, BOARD = ROOT / "bench" / "results", ROOT / "docs" / "board.md"
+Line = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure. ``met`` None: nothing stood beside it in that run, or there is no target."""
+
+    name: str
+    ours: str
+    beside: str = "–"
+    ratio: float | None = None
+    target: str = "–"
+    met: bool | None = None
+    protocol: str = ""
+
+    def cells(self) -> list[str]:
+        ratio = "–" if self.ratio is None else f"{self.ratio:.2f}" if self.ratio < 100 else f"{self.ratio:.0f}"
+        return [self.name, self.ours, self.beside, ratio, self.target, {True: "yes", False: "**no**", None: "–"}[self.met], self.protocol]
+
+
+def recall(lines: Sequence[Line]) -> list[Row]:
+    """Quality, CPU seconds and memory of each fit beside implicit's."""
+    rows = []
+    for case in dict.fromkeys(line["case"] for line in lines):
+        mine = [line for line in lines if line["case"] == case and line.get("by") == "palate"]
+        alike = [line for line in mine if line.get("keep", "source") == "source"]
+        peers = [line for line in lines if line["case"] == case and str(line.get("by", "")).startswith("implicit")]
+        metrics = [name for name in alike[0] if "@" in name and not name.startswith("served")]
+        seeds = f"{len(alike)} seed{'s' if len(alike) > 1 else ''}"
+        asked = "full ranking, seen items left out"
+        for name in metrics:
+            ours, theirs = mean(alike, name), mean(peers, name)
+            apart = deviation(peers, name)
+            if case.startswith("ials") and apart:
+                target, bound = "≥ 1 deviation below", theirs - apart
+            else:
+                target, bound = ("≥ 0.99 ×", 0.99 * theirs) if case.startswith("ials") else ("≥ 0.98 ×", 0.98 * theirs)
+            beside = f"{theirs:.4f}" + (f" ± {apart:.4f}" if apart else "")
+            rows.append(Row(f"{case}: {name}", f"{ours:.4f}", *against(beside, ours, theirs, target, ours >= bound), f"{seeds}, {asked}"))
+        most = {"ials-ml100k": 1.0, "ials-ml100k-weak": 1.0, "ials-gowalla": 1.0, "itemcf-gowalla": 1.5}.get(case)
+        ours, theirs = mean(alike, "cpu_seconds"), mean(peers, "cpu_seconds")
+        jit = f"compilation apart: {alike[0]['jit_seconds']:.1f} s"
+        limit = f"≤ {most:.1f} ×" if most else "–"
+        met = ours <= most * theirs if most else None
+        rows.append(Row(f"{case}: CPU s of the fit", f"{ours:.2f}", *against(f"{theirs:.2f}", ours, theirs, limit, met), jit))
+        if peers:
+            added = [group[0]["rss_fit_mb"] - group[0]["rss_before_mb"] for group in (alike, peers)]
+            limit, met = ("≤ 1.0 ×", added[0] <= added[1]) if case == "itemcf-gowalla" else ("–", None)
+            ratio = added[0] / added[1] if added[1] > 0 else None
+            rows.append(
+                Row(f"{case}: MB the fit added", f"{added[0]:.0f}", f"{added[1]:.0f}", ratio, limit, met, "peak resident size, before and after")
+            )
+        rows.append(Row(f"{case}: one request, p50 µs", f"{mean(alike, 'request_p50_us'):.0f}", protocol="history of up to 200 items, 200 wanted"))
+    return rows
+
+
+def rank(lines: Sequence[Line]) -> list[Row]:
+    """DeepFM's AUC and speed beside RecBole's, and what a request costs with and without halves."""
+    rows = []
+    fits = [line for line in lines if line["bench"] == "deepfm_ml100k_ctr"]
+    seeds, peers = [line for line in fits if "seed" in line], [line for line in fits if line.get("peer") == "recbole"]
+    how = f"mean of {len(seeds)} seeds; same fields, widths, dropout, batch; early stop on validation rows"
+    ours, theirs = mean(seeds, "test_auc"), mean(peers, "test_auc")
+    beside = against(f"{theirs:.4f}", ours, theirs, "≥ −.001", ours >= theirs - 0.001)
+    rows.append(Row("DeepFM: test AUC", f"{ours:.4f}", *beside, how))
+    ours, theirs = mean(seeds, "rows_per_cpu_second"), mean(peers, "rows_per_cpu_second")
+    beside = against(f"{theirs:,.0f}", ours, theirs, "≥ 1.5 ×", ours >= 1.5 * theirs)
+    rows.append(Row("DeepFM: rows a CPU second", f"{ours:,.0f}", *beside, "training only, scoring taken off"))
+    for line in lines:
+        if line["bench"] == "deepfm_request_300":
+            both = line["halves_us"], line["whole_us"]
+            kind = "beside: everything computed for each candidate"
+            rows.append(Row("DeepFM: 300 candidates, µs", f"{both[0]}", f"{both[1]}", both[0] / both[1], protocol=kind))
+    return rows
+
+
+def index(lines: Sequence[Line]) -> list[Row]:
+    """Of each index the quickest point with recall@100 of .95 or more, and the default one."""
+    rows = []
+    for name in dict.fromkeys(line["vectors"] for line in lines):
+        some = [line for line in lines if line["vectors"] == name and not line.get("in_bulk")]
+        exact = next(line for line in some if line["index"] == "Exact")
+        for kind, bits in dict.fromkeys((line["index"], line["bits"]) for line in some if line["index"] != "Exact"):
+            points = [line for line in some if (line["index"], line.get("bits")) == (kind, bits)]
+            good = [line for line in points if line["recall"] >= 0.95]
+            best = max(good, key=lambda line: line["ratio"]) if good else max(points, key=lambda line: line["recall"])
+            for line in points:
+                if line is not best and not line["default"]:
+                    continue
+                option = next(f"{key} {line[key]}" for key in ("probes", "search") if key in line)
+                marks = [mark for mark, here in (("default", line["default"]), ("quickest at ≥ .95", line is best and bool(good))) if here]
+                judged = line["recall"] >= 0.95 and line["ratio"] >= 10 if line["items"] >= 100_000 else None
+                rows.append(
+                    Row(
+                        f"{name}: {kind}, {bits} bits, {option}",
+                        f"recall {line['recall']:.3f}, {line['per_cpu_second']:,}/s",
+                        f"Exact {exact['per_cpu_second']:,}/s",
+                        line["ratio"],
+                        "recall ≥ .95, ≥ 10 ×" if judged is not None else "–",
+                        judged,
+                        f"{line['items']:,} x {line['dim']}; {' and '.join(marks) or 'best recall'}",
+                    )
+                )
+    return rows
+
+
+def serving(lines: Sequence[Line]) -> list[Row]:
+    """Latency and throughput of the service, beside libserving where it ran."""
+    rows = []
+    for line in lines:
+        if line["system"] != "palate":
+            continue
+        peers = [other for other in lines if other["system"] != "palate" and other["concurrency"] == line["concurrency"]]
+        clients = f"{line['concurrency']} client{'s' if line['concurrency'] > 1 else ''}"
+        how = f"{line['dataset']}; page log {'on' if line['page_log'] else 'off'}; load {line['load1']}"
+        for name, most in (("p50_ms", 1.0), ("p99_ms", 1.0)):
+            ours, theirs = line[name], mean(peers, name)
+            judged = line["concurrency"] == 1
+            beside = against(f"{theirs:.1f}", ours, theirs, f"≤ {most:.1f} ×" if judged else "–", ours <= most * theirs if judged else None)
+            rows.append(Row(f"{clients}: {name.replace('_', ' ')}", f"{ours:.1f}", *beside, how))
+        ours, theirs = line["qps"], mean(peers, "qps")
+        judged = line["concurrency"] == 16
+        beside = against(f"{theirs:.0f}", ours, theirs, "≥ 0.6 ×" if judged else "–", ours >= 0.6 * theirs if judged else None)
+        rows.append(Row(f"{clients}: pages a second", f"{ours:.0f}", *beside, how))
+        if "cpu_ms_per_request" in line:
+            rows.append(Row(f"{clients}: CPU ms a page", f"{line['cpu_ms_per_request']:.1f}", protocol=how))
+    return rows
+
+
+def funnel(lines: Sequence[Line]) -> list[Row]:
+    """The final list beside the best single route, by case and seed."""
+    rows = []
+    done = [line for line in lines if "system" in line]
+    for case, seed in dict.fromkeys((line["case"], line["seed"]) for line in done):
+        some = [line for line in done if (line["case"], line["seed"]) == (case, seed)]
+        whole = next(line for line in some if line["system"] == "funnel")
+        routes = [line for line in some if "funnel_minus_route" in line]
+        best = max(routes, key=lambda line: line["ndcg@10"])
+        gap = f"difference {best['funnel_minus_route']:+.4f} [{best['low']:+.4f}, {best['high']:+.4f}]"
+        how = f"seed {seed}; {whole['users']:,} users; {gap}"
+        met = all(line["low"] > 0 for line in routes)
+        values = whole["ndcg@10"], best["ndcg@10"]
+        beside = f"{best['system']} {values[1]:.4f}"
+        ratio = values[0] / values[1] if values[1] else None
+        rows.append(Row(f"{case}: NDCG@10", f"{values[0]:.4f}", beside, ratio, "above every route, 95 % sure", met, how))
+        optimum = next((line for line in some if line["system"] == "optimum"), None)
+        if optimum is not None:
+            name = "expected_click_rate@10"
+            both = whole[name], optimum[name]
+            kind = "known probability of a click, mean of the first ten"
+            rows.append(Row(f"{case}: expected clicks", f"{both[0]:.4f}", f"optimum {both[1]:.4f}", both[0] / both[1], protocol=kind))
+    return rows
+
+
+def scale(lines: Sequence[Line]) -> list[Row]:
+    """Time and memory of the large world, and a request's p99 beside that of the small one."""
+    rows = []
+    worlds = [line for line in lines if line["stage"] == "whole"]
+    how = f"{worlds[-1]['users']:,} users, {worlds[-1]['items']:,} items, {worlds[-1]['events']:,} events" if worlds else ""
+    full = bool(worlds) and worlds[-1]["events"] >= 20_000_000
+    for line in lines:
+        if line["stage"] == "summary":
+            for name, most in (("minutes", 60), ("peak_gb", 16)):
+                target, met = (f"≤ {most}", line[name] <= most) if full else ("–", None)
+                rows.append(Row(name.replace("_", " ").replace("gb", "GB"), f"{line[name]}", target=target, met=met, protocol=how))
+            if "p99_ratio" in line:
+                small, large = line["p99_ms"]
+                kind = "one client, in process; beside: the small world"
+                target, met = ("≤ 3 ×", line["p99_ratio"] <= 3) if full else ("–", None)
+                rows.append(Row("a request's p99, ms", f"{large}", f"{small}", line["p99_ratio"], target, met, kind))
+    return rows
+
+
+@dataclass(frozen=True)
+class Area:
+    title: str
+    rows: Callable[[Sequence[Line]], list[Row]]
+    protocol: str
+
+
+AREAS = {
+    "recall": Area(
+        "Recall models",
+        recall,
+        "iALS and ItemCF beside implicit. ML-100K: 8:1:1 within each user, k = 10; Gowalla: LightGCN's split, k = 20. Every item is ranked. "
+        "Each fit in a process of its own on one thread; settings are the peer's. `weak` is a second, lightly regularised setting.",
+    ),
+    "rank": Area(
+        "Ranker",
+        rank,
+        "DeepFM beside RecBole's on MovieLens-100K (rating of 4 or more, random 8:1:1, 8 fields), one thread. The test rows are looked at once.",
+    ),
+    "index": Area(
+        "Vector indexes",
+        index,
+        "Recall@100 against every vector compared, inner product, one query at a time, one thread, queries a CPU second, best of three rounds. "
+        "`made`: vectors shaped like trained ones; `gowalla`: iALS vectors.",
+    ),
+    "serving": Area(
+        "Service",
+        serving,
+        "The whole funnel over HTTP in one process (recall, ranker, re-rank), pages of 10, kept-alive connections, client on the same machine.",
+    ),
+    "funnel": Area(
+        "Funnel",
+        funnel,
+        "The final list beside every route of its own: users who were there before the cut, history fixed at the cut, every item ranked, "
+        "differences paired by user with 95 % bootstrap intervals.",
+    ),
+    "scale": Area("Scale", scale, "The synthetic world; features, all models, indexes and requests, on the threads that the recorded command names."),
+}
+
+
+def mean(lines: Iterable[Line], name: str) -> float:
+    """NaN of none."""
+    values = [float(line[name]) for line in lines]
+    return sum(values) / len(values) if values else float("nan")
+
+
+def deviation(lines: Sequence[Line], name: str) -> float:
+    """Over seeds; 0 of one."""
+    middle = mean(lines, name)
+    return (sum((float(line[name]) - middle) ** 2 for line in lines) / (len(lines) - 1)) ** 0.5 if len(lines) > 1 else 0.0
+
+
+def against(beside: str, ours: float, theirs: float, target: str, met: bool | None) -> tuple[str, float | None, str, bool | None]:
+    """Beside, ratio, target, met; where the peer did not run nothing is judged."""
+    return (beside, ours / theirs, target, met) if theirs == theirs else ("–", None, target, None)
+
+
+def page(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """The board as Markdown. ``results`` by name, as ``bench.run`` records them."""
+    text = [
+        "# The board",
+        "",
+        "Written by `python -m bench.run` from `bench/results/*.json`; do not edit. Figures are of our own runs only, and a peer's figure stands "
+        "here only if the peer ran in the same run on the same machine. Time is CPU seconds on one thread unless a row says otherwise: "
+        "the machines are shared, so read ratios. `–` under *met*: no target, or nothing ran beside it.",
+    ]
+    for name, area in AREAS.items():
+        if name not in results:
+            continue
+        found = results[name]
+        machine = found["machine"]
+        versions = ", ".join(f"{library} {version}" for library, version in machine["libraries"].items())
+        text += ["", f"## {area.title}", "", area.protocol, ""]
+        text += ["| row | ours | beside | ratio | target | met | protocol |", "|---|---|---|---|---|---|---|"]
+        text += [f"| {' | '.join(cell.replace('|', '/') for cell in row.cells())} |" for row in area.rows(found["lines"])]
+        load = f"load {machine['load_before']} before and {machine['load_after']} after"
+        text += ["", f"`{found['command']}` on {machine['cores']} cores ({machine['machine']}), Python {machine['python']}, {versions}; {load}."]
+    return "\n".join(text) + "\n"
+
+
+def write(results: Path = RESULTS, board: Path = BOARD) -> None:
+    found = {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(results.glob("*.json")) if path.stem in AREAS}
+    board.write_text(page(found), "utf-8")
+
+
+if __name__ == "__main__":
+    write()

@@ -1,0 +1,165 @@
+"""Runs the bench, keeps what it prints as JSON under bench/results/, and writes docs/board.md.
+
+    python -m bench.run [--only recall,rank,index,serving,funnel,scale] [--all] [--peers PATH] [--run RUN]
+                        [--data-dir ../shared/data] [--bench-dir ../shared/bench]
+
+``--peers`` is an interpreter, an environment's folder, or a folder with ``venvs/``: each peer is run by the first of them that has it, in the
+same run as ours. ``scale`` takes the better part of an hour and runs only when it is named or with ``--all``. What cannot be run is left out
+with a line that says why, and its last results stay.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bench import board
+
+NAMES = tuple(board.AREAS)
+LONG = ("scale",)
+LIBRARIES = ("torch", "numpy", "scipy", "numba", "faiss-cpu", "polars")
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+class LeftOut(Exception):
+    """This one cannot be run here; the text says why."""
+
+
+def interpreters(peers: Path) -> list[Path]:
+    """Those that ``--peers`` can mean."""
+    if peers.is_file():
+        return [peers.absolute()]
+    return [path.absolute() for path in (peers / "bin/python", *sorted(peers.glob("venvs/*/bin/python"))) if path.is_file()]
+
+
+def interpreter_with(module: str, peers: Path | None) -> str:
+    """The first that can import ``module``; "" where there is none."""
+    for path in interpreters(peers) if peers is not None else ():
+        asked = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({module!r}) is None)"
+        if subprocess.run([str(path), "-c", asked], capture_output=True, check=False).returncode == 0:
+            return str(path)
+    return ""
+
+
+def arguments(name: str, data_dir: Path, bench_dir: Path, peers: Path | None, run: Path) -> list[str]:
+    """What the module is called with. LeftOut: it needs something that is not there."""
+    for needed, folder in (("recall", bench_dir), ("rank", bench_dir), ("recall", data_dir / "gowalla")):
+        if name == needed and not folder.is_dir():
+            raise LeftOut("its data are not there (--data-dir, --bench-dir)")
+    if name == "recall":
+        python = interpreter_with("implicit", peers)
+        return ["--data-dir", str(data_dir), "--bench-dir", str(bench_dir), *(["--peers", python] if python else [])]
+    if name == "rank":
+        python = interpreter_with("recbole", peers)
+        return ["--bench-dir", str(bench_dir), *(["--peer", python] if python else [])]
+    if name == "index":
+        return ["--data-dir", str(data_dir)] if (data_dir / "gowalla").is_dir() else []
+    if name == "serving":
+        if not (run / "current").is_file():
+            raise LeftOut(f"there is no run at {run}: make one with palate demo, or name one with --run")
+        return [str(run)]
+    return ["--data-dir", str(data_dir)] if name == "funnel" else ["--json"]
+
+
+def collected(name: str, words: Sequence[str]) -> list[dict[str, Any]]:
+    """Run one module on one thread; the JSON lines it prints, which are shown on the way. CalledProcessError where it fails."""
+    environment = {**os.environ, **{variable: os.environ.get(variable, "1") for variable in THREADS}}
+    command = [sys.executable, "-m", f"bench.{name}", *words]
+    lines = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=board.ROOT) as process:
+        assert process.stdout is not None
+        for text in process.stdout:
+            print(text, end="", flush=True)
+            if text.startswith("{"):
+                lines.append(json.loads(text))
+    if process.returncode or not lines:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return lines
+
+
+def libserving(bench_dir: Path, peers: Path) -> list[dict[str, Any]]:
+    """The service's peer, LibRecommender's libserving: needs ``venvs/lr`` below ``peers`` and redis-server. No lines where it cannot run."""
+    if not (peers / "venvs/lr/bin/python").is_file() or shutil.which("redis-server") is None:
+        print("bench: serving has no peer here (venvs/lr below --peers, and redis-server)", file=sys.stderr, flush=True)
+        return []
+    command = ["bash", str(bench_dir / "peers/run_libserving.sh")]
+    environment = {**os.environ, "BENCH_HOME": str(peers.absolute())}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    lines = [json.loads(line[6:]) for line in done.stdout.splitlines() if line.startswith("SERVE ")]
+    return [{"system": line["peer"], **line} for line in lines]
+
+
+def load() -> float:
+    return round(os.getloadavg()[0], 1)
+
+
+def record(name: str, words: Sequence[str], results: Path, peer: Callable[[], list[dict[str, Any]]] = list) -> Path:
+    """Run one module, then ``peer``, and keep their lines with what was run and on what. Nothing kept names a host or a folder."""
+    before, begun = load(), time.perf_counter()
+    lines = collected(name, words) + peer()
+    machine = {
+        "cores": os.cpu_count(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "libraries": {library: importlib.metadata.version(library) for library in LIBRARIES},
+        "load_before": before,
+        "load_after": load(),
+    }
+    # Paths are this machine's own: the command is kept with their last part, and lines that repeat them likewise.
+    short = {word: Path(word).name for word in words if "/" in word}
+    command = " ".join(["python -m", f"bench.{name}", *(short.get(word, word) for word in words)])
+    text = json.dumps({"command": command, "seconds": round(time.perf_counter() - begun, 1), "machine": machine, "lines": lines}, indent=1)
+    for word, last in short.items():
+        text = text.replace(word, last)
+    results.mkdir(parents=True, exist_ok=True)
+    path = results / f"{name}.json"
+    path.write_text(text + "\n", "utf-8")
+    return path
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--bench-dir", type=Path, default=Path("../shared/bench"))
+    parser.add_argument("--peers", type=Path)
+    parser.add_argument("--run", type=Path, default=Path("runs/movielens"), help="the run that is served")
+    parser.add_argument("--only", default="", help=f"joined by commas, of {', '.join(NAMES)}")
+    parser.add_argument("--all", action="store_true", help="also what takes long")
+    parser.add_argument("--results", type=Path, default=board.RESULTS, help=argparse.SUPPRESS)
+    parser.add_argument("--board", type=Path, default=board.BOARD, help=argparse.SUPPRESS)
+    options = parser.parse_args(given)
+    names = [name for name in options.only.split(",") if name] or [name for name in NAMES if options.all or name not in LONG]
+    unknown = set(names) - set(NAMES)
+    if unknown:
+        parser.error(f"there is no {', '.join(sorted(unknown))}; known: {', '.join(NAMES)}")
+    if options.peers is not None and not interpreters(options.peers):
+        parser.error(f"--peers: no interpreter at {options.peers}")
+    failed = []
+    for name in names:
+        try:
+            words = arguments(name, options.data_dir.resolve(), options.bench_dir.resolve(), options.peers, options.run.resolve())
+            print(f"bench: {name}", file=sys.stderr, flush=True)
+            beside = name == "serving" and options.peers is not None
+            record(name, words, options.results, partial(libserving, options.bench_dir.resolve(), options.peers) if beside else list)
+        except LeftOut as why:
+            print(f"bench: {name} is left out: {why}", file=sys.stderr, flush=True)
+        except subprocess.CalledProcessError as error:
+            failed.append(name)
+            print(f"bench: {name} failed (exit code {error.returncode}); its last results stay", file=sys.stderr, flush=True)
+    board.write(options.results, options.board)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

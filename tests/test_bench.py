@@ -1,0 +1,125 @@
+"""The bench keeps what it measures and the board says it truly: from recorded lines, and from one real (small) measurement."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import board, run
+
+MACHINE = {
+    "cores": 2,
+    "machine": "x86_64",
+    "python": "3.11.7",
+    "libraries": {"numpy": "2.3.0"},
+    "load_before": 0.1,
+    "load_after": 1.2,
+}
+
+
+def recorded(folder: Path, name: str, lines: list[dict[str, Any]]) -> None:
+    result = {"command": f"python -m bench.{name}", "seconds": 1.0, "machine": MACHINE, "lines": lines}
+    (folder / f"{name}.json").write_text(json.dumps(result), "utf-8")
+
+
+def table(folder: Path) -> dict[str, list[str]]:
+    """The rows of the written board by their first cell."""
+    board.write(folder, folder / "board.md")
+    rows = [line.strip("|").split(" | ") for line in (folder / "board.md").read_text("utf-8").splitlines() if line.startswith("| ")]
+    assert all(len(row) == 7 for row in rows)
+    return {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows}
+
+
+def fit(case: str, by: str, seconds: float, quality: float, added: float = 10.0, **more: Any) -> dict[str, Any]:
+    line = {"case": case, "by": by, "cpu_seconds": seconds, "rss_before_mb": 100.0, "rss_fit_mb": 100.0 + added, "recall@10": quality, **more}
+    return line | ({"jit_seconds": 0.5, "request_p50_us": 70.0, "served_recall@10": 0.9} if by == "palate" else {})
+
+
+def test_fits_are_judged_against_the_peer_of_the_same_run(tmp_path: Path) -> None:
+    lines = [fit("ials-ml100k", "palate", 1.0, quality) for quality in (0.270, 0.272)]
+    lines += [fit("ials-ml100k", "implicit 0.7.3", 2.0, quality) for quality in (0.270, 0.274)]
+    lines += [fit("itemcf-gowalla", "palate", 3.2, 0.11, 30.0, keep="source"), fit("itemcf-gowalla", "palate", 9.9, 0.2, keep="target")]
+    lines += [fit("itemcf-gowalla", "implicit 0.7.3", 2.0, 0.11, 20.0), {"case": "ials-ml100k", "compared": "palate / implicit", "cpu_ratio": 9}]
+    recorded(tmp_path, "recall", lines)
+    rows = table(tmp_path)
+    assert rows["ials-ml100k: recall@10"][:5] == ["0.2710", "0.2720 ± 0.0028", "1.00", "≥ 1 deviation below", "yes"]
+    assert rows["ials-ml100k: CPU s of the fit"][:5] == ["1.00", "2.00", "0.50", "≤ 1.0 ×", "yes"]
+    assert rows["itemcf-gowalla: CPU s of the fit"][:5] == ["3.20", "2.00", "1.60", "≤ 1.5 ×", "**no**"]  # the other way of keeping is not counted
+    assert rows["itemcf-gowalla: MB the fit added"][:5] == ["30", "20", "1.50", "≤ 1.0 ×", "**no**"]
+    assert not any("served" in name for name in rows)
+
+
+def test_without_a_peer_nothing_is_said_to_be_met(tmp_path: Path) -> None:
+    recorded(tmp_path, "recall", [fit("ials-ml100k", "palate", 1.0, 0.27)])
+    recorded(tmp_path, "rank", [{"bench": "deepfm_ml100k_ctr", "seed": 0, "test_auc": 0.78, "rows_per_cpu_second": 100_000}])
+    rows = table(tmp_path)
+    assert rows["ials-ml100k: CPU s of the fit"][:5] == ["1.00", "–", "–", "≤ 1.0 ×", "–"]
+    assert rows["DeepFM: test AUC"][:5] == ["0.7800", "–", "–", "≥ −.001", "–"]
+
+
+@pytest.mark.parametrize(("auc", "rate", "met"), [(0.7801, 151_000, ("yes", "yes")), (0.7779, 149_000, ("**no**", "**no**"))])
+def test_the_ranker_s_rows(tmp_path: Path, auc: float, rate: int, met: tuple[str, str]) -> None:
+    lines = [{"bench": "deepfm_ml100k_ctr", "peer": "recbole", "test_auc": 0.7800, "rows_per_cpu_second": 100_000}]
+    lines += [{"bench": "deepfm_ml100k_ctr", "seed": seed, "test_auc": auc, "rows_per_cpu_second": rate} for seed in (0, 1)]
+    lines += [{"bench": "deepfm_ml100k_ctr", "mean_of": 2, "test_auc": 0.9, "rows_per_cpu_second": 1}]
+    recorded(tmp_path, "rank", [*lines, {"bench": "deepfm_request_300", "whole_us": 1500, "halves_us": 600}])
+    rows = table(tmp_path)
+    assert (rows["DeepFM: test AUC"][4], rows["DeepFM: rows a CPU second"][4]) == met
+    assert rows["DeepFM: 300 candidates, µs"][:3] == ["600", "1500", "0.40"]
+
+
+def test_funnel_serving_and_scale(tmp_path: Path) -> None:
+    shared = {"bench": "funnel", "case": "ml100k", "seed": 7, "users": 100}
+    routes = [("ials", 0.20, 0.01), ("hot", 0.10, -0.01)]
+    lines: list[dict[str, Any]] = [{**shared, "system": "funnel", "ndcg@10": 0.25}, {"bench": "funnel", "case": "ml1m", "left_out": "no data"}]
+    lines += [{**shared, "system": name, "ndcg@10": value, "funnel_minus_route": 0.05, "low": low, "high": 0.1} for name, value, low in routes]
+    recorded(tmp_path, "funnel", lines)
+    served = {"system": "palate", "dataset": "movielens", "page_log": True, "load1": 0.5, "concurrency": 1}
+    recorded(
+        tmp_path,
+        "serving",
+        [{**served, "p50_ms": 3.0, "p99_ms": 9.0, "qps": 300.0}, {"system": "peer", "concurrency": 1, "p50_ms": 4.0, "p99_ms": 8.0, "qps": 200.0}],
+    )
+    whole = {"stage": "whole", "users": 1_000_000, "items": 1_000_000, "events": 20_000_000}
+    recorded(tmp_path, "scale", [whole, {"stage": "summary", "minutes": 55.0, "peak_gb": 17.5, "p99_ms": [5.0, 14.0], "p99_ratio": 2.8}])
+    rows = table(tmp_path)
+    assert rows["ml100k: NDCG@10"][1:3] == ["ials 0.2000", "1.25"]
+    assert rows["ml100k: NDCG@10"][4] == "**no**"  # one route is not beaten for sure
+    assert (rows["1 client: p50 ms"][4], rows["1 client: p99 ms"][4]) == ("yes", "**no**")
+    assert [rows[name][4] for name in ("minutes", "peak GB", "a request's p99, ms")] == ["yes", "**no**", "yes"]
+
+
+def test_a_real_measurement_is_kept_and_shown(tmp_path: Path) -> None:
+    kept = run.record("index", ["--items", "400", "--queries", "4"], tmp_path)
+    result = json.loads(kept.read_text("utf-8"))
+    assert result["command"] == "python -m bench.index --items 400 --queries 4"
+    assert result["machine"]["cores"] >= 1
+    assert all(line["bench"] == "index" for line in result["lines"])
+    assert str(tmp_path) not in kept.read_text("utf-8")
+    rows = table(tmp_path)
+    assert any(name.startswith("made: HNSW, 32 bits") for name in rows)
+    assert all(cells[4] == "–" for name, cells in rows.items() if name.startswith("made"))  # 400 vectors are no 100,000
+
+
+def test_what_cannot_run_is_left_out_and_old_results_stay(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    recorded(tmp_path, "recall", [fit("ials-ml100k", "palate", 1.0, 0.27)])
+    places = ["--results", str(tmp_path), "--board", str(tmp_path / "board.md")]
+    missing = ["--data-dir", str(tmp_path / "no"), "--bench-dir", str(tmp_path / "no"), "--run", str(tmp_path / "no")]
+    assert run.main(["--only", "recall,serving", *missing, *places]) == 0
+    said = capfd.readouterr().err
+    assert "recall is left out: its data are not there" in said
+    assert "serving is left out: there is no run" in said
+    assert "ials-ml100k" in (tmp_path / "board.md").read_text("utf-8")
+
+
+def test_a_module_that_fails_is_told_by_the_exit_code(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "splits").mkdir()
+    places = ["--results", str(tmp_path), "--board", str(tmp_path / "board.md")]
+    assert run.main(["--only", "rank", "--bench-dir", str(tmp_path), *places]) == 1
+    assert "rank failed" in capfd.readouterr().err
+    assert not (tmp_path / "rank.json").exists()
+    with pytest.raises(SystemExit):
+        run.main(["--only", "rnak", *places])
