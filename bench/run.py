@@ -18,6 +18,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -100,6 +101,24 @@ def libserving(bench_dir: Path, peers: Path) -> list[dict[str, Any]]:
     return [{"system": line["peer"], **line} for line in lines]
 
 
+def itemknn(bench_dir: Path, peers: Path) -> list[dict[str, Any]]:
+    """RecBole's ItemKNN, which keeps each target's neighbours. No line where RecBole is not there."""
+    python = interpreter_with("recbole", peers)
+    if not python:
+        return []
+    environment = {**os.environ, "NT": "1", "OMP_NUM_THREADS": "1", "USER": os.environ.get("USER", "bench")}
+    with tempfile.TemporaryDirectory() as scratch:  # it writes its data and logs where it stands
+        environment["BENCH_HOME"] = scratch
+        command = [python, str(bench_dir / "peers/run_recbole.py"), "ItemKNN", "gen", "1"]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=scratch, check=True)
+    result = next(json.loads(line[7:]) for line in done.stdout.splitlines() if line.startswith("RESULT "))
+    quality = {name: result["metrics"][name] for name in ("recall@10", "ndcg@10")}
+    return [{"case": "itemcf-ml100k", "by": result["peer"], "keep": "target", "cpu_seconds": result["cpu_seconds"], **quality}]
+
+
+PEERS = {"recall": itemknn, "serving": libserving}  #: peers that the modules do not run themselves
+
+
 def load() -> float:
     return round(os.getloadavg()[0], 1)
 
@@ -150,8 +169,8 @@ def main(given: Sequence[str] | None = None) -> int:
         try:
             words = arguments(name, options.data_dir.resolve(), options.bench_dir.resolve(), options.peers, options.run.resolve())
             print(f"bench: {name}", file=sys.stderr, flush=True)
-            beside = name == "serving" and options.peers is not None
-            record(name, words, options.results, partial(libserving, options.bench_dir.resolve(), options.peers) if beside else list)
+            peer = PEERS.get(name) if options.peers is not None else None
+            record(name, words, options.results, partial(peer, options.bench_dir.resolve(), options.peers) if peer else list)
         except LeftOut as why:
             print(f"bench: {name} is left out: {why}", file=sys.stderr, flush=True)
         except subprocess.CalledProcessError as error:

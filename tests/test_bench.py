@@ -43,9 +43,13 @@ def test_fits_are_judged_against_the_peer_of_the_same_run(tmp_path: Path) -> Non
     lines += [fit("ials-ml100k", "implicit 0.7.3", 2.0, quality) for quality in (0.270, 0.274)]
     lines += [fit("itemcf-gowalla", "palate", 3.2, 0.11, 30.0, keep="source"), fit("itemcf-gowalla", "palate", 9.9, 0.2, keep="target")]
     lines += [fit("itemcf-gowalla", "implicit 0.7.3", 2.0, 0.11, 20.0), {"case": "ials-ml100k", "compared": "palate / implicit", "cpu_ratio": 9}]
+    lines += [fit("itemcf-ml100k", "palate", 1.0, 0.20, keep="source"), fit("itemcf-ml100k", "palate", 1.0, 0.23, keep="target")]
+    lines += [{"case": "itemcf-ml100k", "by": "recbole-1.2.1", "keep": "target", "cpu_seconds": 1.0, "recall@10": 0.24}]
     recorded(tmp_path, "recall", lines)
     rows = table(tmp_path)
-    assert rows["ials-ml100k: recall@10"][:5] == ["0.2710", "0.2720 ± 0.0028", "1.00", "≥ 1 deviation below", "yes"]
+    assert rows["itemcf-ml100k, keep = target: recall@10"][:5] == ["0.2300", "RecBole 0.2400", "0.96", "≥ 0.98 ×", "**no**"]
+    assert rows["itemcf-ml100k: recall@10"][:5] == ["0.2000", "–", "–", "≥ 0.98 ×", "–"]
+    assert rows["ials-ml100k: recall@10"][:5] == ["0.2710", "0.2720 ± 0.0028", "1.00", "≥ peer − 1 deviation", "yes"]
     assert rows["ials-ml100k: CPU s of the fit"][:5] == ["1.00", "2.00", "0.50", "≤ 1.0 ×", "yes"]
     assert rows["itemcf-gowalla: CPU s of the fit"][:5] == ["3.20", "2.00", "1.60", "≤ 1.5 ×", "**no**"]  # the other way of keeping is not counted
     assert rows["itemcf-gowalla: MB the fit added"][:5] == ["30", "20", "1.50", "≤ 1.0 ×", "**no**"]
