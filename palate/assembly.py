@@ -49,7 +49,9 @@ class Parts:
         options = dict(index or {"name": "Exact"})
         near = build(catalog.load(options.pop("name"), "index"), options, where="[[recall]] index")
         if isinstance(trained, Counter):  # factors of users and items, such as iALS's
-            return trained.search_with(near.fit(trained.items, np.arange(len(trained.items))))  # type: ignore[attr-defined, no-any-return]
+            factors = trained.items  # type: ignore[attr-defined]
+            taken = np.flatnonzero(factors.any(1))  # what nobody took has none: all of it would lie in one list, as near as anything
+            return trained.search_with(near.fit(factors[taken], taken))  # type: ignore[attr-defined, no-any-return]
         return VectorRetriever(trained, self.pipeline, near, self.items)
 
     def routes(self) -> list[Route]:
