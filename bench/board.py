@@ -82,7 +82,7 @@ def rank(lines: Sequence[Line]) -> list[Row]:
     rows = []
     fits = [line for line in lines if line["bench"] == "deepfm_ml100k_ctr"]
     seeds, peers = [line for line in fits if "seed" in line], [line for line in fits if line.get("peer") == "recbole"]
-    how = f"mean of {len(seeds)} seeds; same fields, widths, dropout, batch; early stop on validation rows"
+    how = f"mean of {len(seeds)} seeds, the peer one; same fields, widths, dropout, batch; early stop on validation rows"
     ours, theirs = mean(seeds, "test_auc"), mean(peers, "test_auc")
     beside = against(f"{theirs:.4f}", ours, theirs, "≥ −.001", ours >= theirs - 0.001)
     rows.append(Row("DeepFM: test AUC", f"{ours:.4f}", *beside, how))
