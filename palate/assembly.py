@@ -51,7 +51,7 @@ class Parts:
         if isinstance(trained, Counter):  # factors of users and items, such as iALS's
             factors = trained.items  # type: ignore[attr-defined]
             taken = np.flatnonzero(factors.any(1))  # what nobody took has none: all of it would lie in one list, as near as anything
-            return trained.search_with(near.fit(factors[taken], taken))  # type: ignore[attr-defined, no-any-return]
+            return trained.search_with(near.fit(factors[taken], taken))  # type: ignore[attr-defined]
         return VectorRetriever(trained, self.pipeline, near, self.items)
 
     def routes(self) -> list[Route]:
