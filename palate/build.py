@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, get_args, get_origin
 
 from palate.schema import nearest
@@ -18,12 +18,16 @@ T = TypeVar("T")
 
 
 class OptionError(ValueError):
-    """A recipe's option does not fit the thing it configures."""
+    """A recipe's option does not fit the thing it configures; ``option`` is its name ("" where it is none alone)."""
+
+    def __init__(self, message: str, option: str = "") -> None:
+        super().__init__(message)
+        self.option = option
 
 
-def parameters(cls: type) -> dict[str, tuple[inspect.Parameter, Any]]:
-    """The constructor's arguments with their resolved annotations."""
-    function = cls.__init__  # type: ignore[misc]
+def parameters(cls: Callable[..., Any]) -> dict[str, tuple[inspect.Parameter, Any]]:
+    """The arguments of a constructor or function with their resolved annotations."""
+    function = cls.__init__ if isinstance(cls, type) else cls  # type: ignore[misc]
     hints = typing.get_type_hints(function)
     found = inspect.signature(function).parameters
     return {name: (p, hints.get(name, Any)) for name, p in found.items() if name != "self"}
@@ -33,7 +37,7 @@ def _matches(value: Any, hint: Any) -> bool:
     return isinstance(hint, type) and hint not in (int, float, str, bool, dict, list, tuple, object) and isinstance(value, hint)
 
 
-def options_of(cls: type, *provided: Any) -> list[str]:
+def options_of(cls: Callable[..., Any], *provided: Any) -> list[str]:
     """Names of the arguments that a recipe may set (those that ``provided`` does not fill)."""
     return [n for n, (_, hint) in parameters(cls).items() if not any(_matches(p, a) for p in provided for a in _alternatives(hint))]
 
@@ -91,23 +95,29 @@ def convert(value: Any, hint: Any) -> Any:
     raise TypeError
 
 
-def build(cls: type[T], options: Mapping[str, Any], *provided: Any, where: str = "") -> T:
-    """Make ``cls`` from a recipe's options and the provided objects; ``where`` names the place in the recipe for errors."""
-    place = f"{where}: " if where else ""
-    known = parameters(cls)
+def checked(cls: Callable[..., Any], options: Mapping[str, Any], settable: Sequence[str], where: str = "") -> dict[str, Any]:
+    """The options as the arguments they stand for; OptionError for one that is not ``settable`` or has the wrong type. Makes nothing."""
+    place, known, called = f"{where}: " if where else "", parameters(cls), cls.__name__
     arguments: dict[str, Any] = {}
-    settable = options_of(cls, *provided)
     for name, value in options.items():
         if name not in known or name not in settable:
-            raise OptionError(f"{place}{cls.__name__} has no option {name!r}{nearest(name, settable)}")
+            raise OptionError(f"{place}{called} has no option {name!r}{nearest(name, settable)}", name)
         try:
             arguments[name] = convert(value, known[name][1])
         except TypeError:
             wanted = known[name][1]
             shown = getattr(wanted, "__name__", None) if isinstance(wanted, type) else str(wanted).replace("typing.", "")
-            raise OptionError(f"{place}option {name!r} of {cls.__name__} must be {shown}, not {value!r}") from None
+            raise OptionError(f"{place}option {name!r} of {called} must be {shown}, not {value!r}", name) from None
         except ValueError as error:
-            raise OptionError(f"{place}option {name!r} of {cls.__name__} {error}, not {value!r}") from None
+            raise OptionError(f"{place}option {name!r} of {called} {error}, not {value!r}", name) from None
+    return arguments
+
+
+def build(cls: type[T], options: Mapping[str, Any], *provided: Any, where: str = "") -> T:
+    """Make ``cls`` from a recipe's options and the provided objects; ``where`` names the place in the recipe for errors."""
+    place = f"{where}: " if where else ""
+    known = parameters(cls)
+    arguments = checked(cls, options, options_of(cls, *provided), where)
     for name, (parameter, hint) in known.items():
         if name in arguments:
             continue

@@ -8,20 +8,35 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
 from palate import catalog
-from palate.build import OptionError, build, options_of
+from palate.build import OptionError, build, checked, options_of
 from palate.candidates import DAY
+from palate.contracts import Embedder, Model
 from palate.schema import Label, nearest
+from palate.state.catalogue import Catalogue
+from palate.state.past import checked_windows
+from palate.state.seen import CountingBloom, ExactSeen, WindowedBloom
 from palate.tables.signals import Signal
+from palate.training.trainer import Trainer
+
+PROVIDED = ("schema", "catalogue", "pipeline", "report")  #: arguments that a recipe does not give
 
 
 class RecipeError(ValueError):
     """A recipe that cannot be followed; the text names file, line and key."""
+
+
+def _at_least(table: Any, least: int, *names: str) -> None:
+    for name in names:
+        if getattr(table, name) < least:
+            raise ValueError(f"{name} must be at least {least}, not {getattr(table, name)}")
 
 
 @dataclass(frozen=True)
@@ -59,6 +74,15 @@ class State:
     bucket: float = 1.0
     history: int = 200
     seen: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.bucket > 0:
+            raise ValueError(f"bucket must be above 0, not {self.bucket}")
+        _at_least(self, 1, "history")
+        try:
+            checked_windows(self.window_ms, self.bucket_ms)
+        except ValueError:
+            raise ValueError(f"windows must be days, 0 for all time, each a whole number of buckets ({self.bucket:g}), not {self.windows}") from None
 
     @property
     def window_ms(self) -> tuple[int, ...]:
@@ -100,6 +124,12 @@ class Examples:
     requests: int = 20_000
     pages: str = ""
 
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise ValueError(f"share must lie between 0 and 1, not {self.share}")
+        _at_least(self, 1, "folds", "moments", "requests")
+        _at_least(self, 0, "negatives")
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -123,6 +153,9 @@ class RoutePlan:
     deadline_ms: float = 100.0
     index: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "quota", "deadline_ms")
+
 
 @dataclass(frozen=True)
 class Prerank:
@@ -131,6 +164,9 @@ class Prerank:
     model: str
     keep: int = 300
     deadline_ms: float = 100.0
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "keep", "deadline_ms")
 
 
 @dataclass(frozen=True)
@@ -149,6 +185,11 @@ class Evaluation:
     relevant: tuple[str, ...] = ()
     k: tuple[int, ...] = (5, 10, 20)
     samples: int = 1000
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "samples")
+        if not self.k or min(self.k) < 1:
+            raise ValueError(f"k must be list lengths of at least 1, not {self.k}")
 
 
 @dataclass(frozen=True)
@@ -204,49 +245,75 @@ class Recipe:
 
 
 class _Reader:
-    """Turns tables into a Recipe and every mistake into an error with its line."""
+    """Turns tables into a Recipe and every mistake into an error with its line. A place is the way to it: ``("recall", 2, "quota")``."""
 
     def __init__(self, text: str, place: str) -> None:
-        self.lines = text.splitlines()
-        self.text = text
-        self.place = place
+        self.text, self.place, self.lines = text, place, lines_of(text)
 
-    def fail(self, message: str, key: str = "") -> RecipeError:
-        line = next((n for n, row in enumerate(self.lines, 1) if key and re.search(rf"(^|[\s\[{{,.\"]){re.escape(key)}[\s\]\".]*[=\].]", row)), 0)
-        line = line or next((n for n, row in enumerate(self.lines, 1) if key and f'"{key}"' in row), 0)
-        return RecipeError(f"{self.place}{f', line {line}' if line else ''}: {message}")
+    def fail(self, message: str, *way: str | int) -> RecipeError:
+        return RecipeError(f"{self.place}{f', line {line}' if (line := self.line(way)) else ''}: {message}")
 
-    def table(self, cls: type, options: Any, where: str) -> Any:
-        if not isinstance(options, Mapping):
-            raise self.fail(f"{where} must be a table, not {options!r}", where.strip("[]"))
-        known = options_of(cls)
-        for key in options:
-            if key not in known:
-                raise self.fail(f"{where} has no option {key!r}{nearest(key, known)}", key)
+    def line(self, way: tuple[str | int, ...]) -> int:
+        """Where this stands, or what is in it, or what it is in; 0 where nothing of it is written."""
+        while way:
+            found = self.lines.get(way) or next((line for known, line in self.lines.items() if known[: len(way)] == way), 0)
+            if found:
+                return found
+            way = way[:-1]
+        return 0
+
+    @contextmanager
+    def option(self, options: Mapping[str, Any], *way: str | int) -> Iterator[None]:
+        """An OptionError as the recipe's error, at the option's line."""
         try:
-            return build(cls, options, where=where)
+            yield
         except OptionError as error:
-            quoted = re.search(r"option '([^']+)'", str(error))
-            raise self.fail(str(error), quoted.group(1) if quoted else "") from error
+            named = error.option or next((key for key in options if re.search(rf"\b{re.escape(key)}\b", str(error))), "")
+            raise self.fail(str(error), *way, *([named] if named else [])) from error
 
-    def entry(self, name: Any, kind: str, where: str) -> catalog.Entry:
-        try:
-            return catalog.find(name, kind)
-        except LookupError as error:
-            raise self.fail(f"{where}: {error.args[0]}", str(name)) from error
+    def mapping(self, value: Any, where: str, *way: str | int) -> Mapping[str, Any]:
+        if not isinstance(value, Mapping):
+            raise self.fail(f"{where} must be a table, not {value!r}", *way)
+        return value
 
-    def named(self, table: Any, kind: str, where: str) -> tuple[catalog.Entry, dict[str, Any]]:
-        if not isinstance(table, Mapping) or "name" not in table:
-            raise self.fail(f"{where} needs name = ... (something of the catalog's kind {kind!r})")
-        options = dict(table)
-        return self.entry(options.pop("name"), kind, where), options
+    def several(self, value: Any, where: str, *way: str | int) -> list[Any]:
+        if not isinstance(value, list):
+            raise self.fail(f"{where} must be a list of tables: write [[{way[0]}]] with two brackets", *way)
+        return value
 
-    def options(self, entry: catalog.Entry, options: Mapping[str, Any], where: str) -> None:
-        """Every option must be one that a recipe may set; the constructor itself judges the values later."""
-        known = [name for name in options_of(entry.load()) if name not in ("schema", "catalogue", "pipeline")]
-        for key in options:
-            if key not in known:
-                raise self.fail(f"{where}: {entry.name} has no option {key!r}{nearest(key, known)}", key)
+    def table(self, cls: type, options: Any, where: str, *way: str | int, **more: Any) -> Any:
+        """``cls`` made of a table."""
+        with self.option(self.mapping(options, where, *way), *way):
+            return build(cls, {**more, **options}, where=where)
+
+    def named(self, table: Any, kinds: tuple[str, ...], where: str, *way: str | int) -> tuple[catalog.Entry, dict[str, Any]]:
+        """The catalog's entry that a table names, and the table's other keys."""
+        options = dict(self.mapping(table, where, *way))
+        if "name" not in options:
+            slip = get_close_matches("name", options, 1)
+            found = f", and has no use for {slip[0]!r}: did you mean 'name'?" if slip else ""
+            raise self.fail(f"{where} needs name = ... (the catalog's name of a {' or '.join(kinds)}){found}", *way, *slip)
+        chosen = options.pop("name")
+        entries = {entry.name: entry for entry in catalog.ENTRIES if entry.kind in kinds}
+        if chosen not in entries:
+            message = f"{where}: the catalog has no {' or '.join(kinds)} {chosen!r}{nearest(str(chosen), entries)}"
+            raise self.fail(message, *way, "name")
+        return entries[chosen], options
+
+    def step(self, entry: catalog.Entry, options: Mapping[str, Any], where: str, *way: str | int) -> None:
+        """Whether the thing can be made of these options, as far as that can be told without data."""
+        target = entry.load()
+        settable = [name for name in options_of(target) if name not in PROVIDED and not (entry.kind == "split" and name == "events")]
+        with self.option(options, *way):
+            checked(target, options, settable, where)
+            if entry.kind in ("filter", "index") or (isinstance(target, type) and not issubclass(target, Model) and not _reads_tables(target)):
+                build(target, options, Catalogue("items"), where=where)
+
+    def one_of(self, name: Any, known: Iterable[str], where: str, what: str, *way: str | int) -> str:
+        names = list(known)
+        if name not in names:
+            raise self.fail(f"{where}: no {what} {name!r}{nearest(str(name), names)}", *way)
+        return str(name)
 
     def read(self, tables: dict[str, Any]) -> Recipe:
         known = [name for name in Recipe.__dataclass_fields__ if name != "text"]
@@ -256,98 +323,207 @@ class _Reader:
         for needed in ("name", "data", "signals", "models", "recall"):
             if needed not in tables:
                 raise self.fail(f"a recipe needs {needed!r}")
-        signals = tuple(self.table(Signal, {"name": name, **table}, f"[signals] {name}") for name, table in tables["signals"].items())
-        names = [signal.name for signal in signals]
-
-        def signal(name: str, where: str) -> str:
-            if name not in names:
-                raise self.fail(f"{where}: no signal {name!r}{nearest(name, names)}", name)
-            return name
-
-        positive = signal(tables.get("positive", names[0] if names else ""), "positive")
-        features = []
-        for table in tables.get("features", []):
-            entry, chosen = self.named(table, "feature", "[[features]]")
-            self.options(entry, chosen, "[[features]]")
-            try:
-                features.append(build(entry.load(), chosen, where=f"[[features]] {entry.name}"))
-            except OptionError as error:
-                raise self.fail(str(error), next(iter(chosen), "")) from error
-        tasks = {name: self.table(Task, table, f"[tasks] {name}") for name, table in tables.get("tasks", {}).items()}
-        for name, task in tasks.items():
-            signal(task.signal, f"[tasks] {name}")
-            if task.given:
-                signal(task.given, f"[tasks] {name}")
-        models = {name: self.model(name, table) for name, table in tables["models"].items()}
-
-        def model(name: str, where: str) -> str:
-            if name not in models:
-                raise self.fail(f"{where}: no model {name!r} in [models]{nearest(name, models)}", name)
-            return name
-
-        recall = tuple(self.table(RoutePlan, table, "[[recall]]") for table in tables["recall"])
-        for route in recall:
-            plan = models[model(route.model, "[[recall]]")]
-            if plan.entry.kind != "recall":
-                raise self.fail(f"[[recall]]: {route.model!r} is a {plan.entry.kind} model ({plan.entry.name}) and cannot retrieve", route.model)
-            if route.index:
-                self.named(route.index, "index", f"[[recall]] {route.model}: index")
-        options: dict[str, Any] = {key: tables[key] for key in ("seed", "threads", "fallback") if key in tables}
+        options: dict[str, Any] = {}
+        for key in ("name", "positive", "fallback"):
+            if not isinstance(tables.get(key, ""), str):
+                raise self.fail(f"{key} must be a text, not {tables[key]!r}", key)
+        for key in ("seed", "threads"):
+            if key in tables:
+                if type(tables[key]) is not int or tables[key] < 0:
+                    raise self.fail(f"{key} must be a whole number of at least 0, not {tables[key]!r}", key)
+                options[key] = tables[key]
+        given = self.mapping(tables["signals"], "[signals]", "signals")
+        signals = tuple(self.table(Signal, table, f"[signals] {name}", "signals", name, name=name) for name, table in given.items())
+        names = list(given)
+        if not names:
+            raise self.fail("[signals] names no signal: what counts as taken?", "signals")
         for key, cls in (("state", State), ("examples", Examples), ("prerank", Prerank), ("rank", Rank), ("evaluation", Evaluation)):
             if key in tables:
-                options[key] = self.table(cls, tables[key], f"[{key}]")
-        for stage in ("prerank", "rank"):
-            if stage in options:
-                model(options[stage].model, f"[{stage}]")
-        for name, plan in models.items():
-            if plan.teacher:
-                model(plan.teacher, f"[models.{name}]: teacher")
-        if "fallback" in options:
-            model(options["fallback"], "fallback")
-        if "rank" in options:
-            for task in options["rank"].powers:
-                if task not in tasks:
-                    raise self.fail(f"[rank]: powers names no task {task!r}{nearest(task, tasks)}", task)
-        relevant = options["evaluation"].relevant if "evaluation" in options else ()
-        for name in relevant:
-            signal(name, "[evaluation]: relevant")
-        for kind in ("filter", "rerank"):
-            key = "filters" if kind == "filter" else "rerank"
-            for table in tables.get(key, []):
-                entry, chosen = self.named(table, kind, f"[[{key}]]")
-                self.options(entry, chosen, f"[[{key}]]")
-            options[key] = tuple(tables.get(key, []))
+                options[key] = self.table(cls, tables[key], f"[{key}]", key)
+        state = options.get("state", State())
+        self.seen(state.seen)
+        models = {name: self.model(name, table) for name, table in self.mapping(tables["models"], "[models]", "models").items()}
+        recall = self.recall(tables["recall"], models)
+        features = self.features(tables.get("features", []), names, recall, state)
+        given = self.mapping(tables.get("tasks", {}), "[tasks]", "tasks")
+        tasks = {name: self.table(Task, table, f"[tasks] {name}", "tasks", name) for name, table in given.items()}
+        for name, task in tasks.items():
+            for key in ("signal", "given"):
+                if getattr(task, key):
+                    self.one_of(getattr(task, key), names, f"[tasks] {name}", "signal", "tasks", name, key)
+        self.stages(options, models, recall, features, tasks)
+        if tables.get("fallback"):
+            options["fallback"] = self.one_of(tables["fallback"], models, "fallback", "model in [models]", "fallback")
+        for name in options["evaluation"].relevant if "evaluation" in options else ():
+            self.one_of(name, names, "[evaluation]: relevant", "signal", "evaluation", "relevant")
+        for kind, key in (("filter", "filters"), ("rerank", "rerank")):
+            if key in tables:
+                options[key] = tuple(self.several(tables[key], f"[[{key}]]", key))
+                for place, table in enumerate(options[key]):
+                    self.step(*self.named(table, (kind,), f"[[{key}]]", key, place), f"[[{key}]]", key, place)
         if "split" in tables:
-            self.named(tables["split"], "split", "[split]")
+            self.step(*self.named(tables["split"], ("split",), "[split]", "split"), "[split]", "split")
             options["split"] = tables["split"]
         return Recipe(
             text=self.text,
             name=tables["name"],
-            data=self.table(Data, tables["data"], "[data]"),
+            data=self.data(tables["data"]),
             signals=signals,
-            positive=positive,
-            features=tuple(features),
+            positive=self.one_of(tables.get("positive", names[0]), names, "positive", "signal", "positive"),
+            features=features,
             tasks=tasks,
             models=models,
             recall=recall,
             **options,
         )
 
+    def data(self, table: Any) -> Data:
+        data: Data = self.table(Data, table, "[data]", "data")
+        if data.source:
+            entry, _ = self.named({"name": data.source}, ("data",), "[data] source", "data", "source")
+            self.step(entry, data.options, "[data] options", "data", "options")
+        elif data.options:
+            raise self.fail("[data]: options are those of a source, and there is none", "data", "options")
+        return data
+
+    def seen(self, seen: Mapping[str, Any]) -> None:
+        """The filter of shown items: ``kind``, ``days``, and options of its own."""
+        kinds = {"exact": ExactSeen, "bloom": WindowedBloom, "counting": CountingBloom}
+        options = dict(seen)
+        days = options.pop("days", 30)
+        if isinstance(days, bool) or not isinstance(days, (int, float)) or not days > 0:
+            raise self.fail(f"[state] seen: days must be a number above 0, not {days!r}", "state", "seen", "days")
+        target = kinds[self.one_of(options.pop("kind", "exact"), kinds, "[state] seen", "kind", "state", "seen", "kind")]
+        own = [name for name in options_of(target) if name != "window"]
+        for key in options:
+            if key not in own:
+                raise self.fail(f"[state] seen has no option {key!r}{nearest(key, ['kind', 'days', *own])}", "state", "seen", key)
+        with self.option(options, "state", "seen"):
+            build(target, {"window": round(days * DAY), **options}, where="[state] seen")
+
+    def recall(self, tables: Any, models: Mapping[str, Plan]) -> tuple[RoutePlan, ...]:
+        tables = self.several(tables, "[[recall]]", "recall")
+        if not tables:
+            raise self.fail("[[recall]]: a recipe needs at least one route", "recall")
+        routes = tuple(self.table(RoutePlan, table, "[[recall]]", "recall", place) for place, table in enumerate(tables))
+        for place, route in enumerate(routes):
+            plan = models[self.one_of(route.model, models, "[[recall]]", "model in [models]", "recall", place, "model")]
+            if plan.entry.kind != "recall":
+                message = f"[[recall]]: {route.model!r} is a {plan.entry.kind} model ({plan.entry.name}) and cannot retrieve"
+                raise self.fail(message, "recall", place, "model")
+            if route.model in [other.model for other in routes[:place]]:
+                raise self.fail(f"[[recall]]: {route.model!r} is a route twice", "recall", place, "model")
+            if route.index:
+                where = f"[[recall]] {route.model}: index"
+                self.step(*self.named(route.index, ("index",), where, "recall", place, "index"), where, "recall", place, "index")
+        return routes
+
+    def features(self, tables: Any, signals: list[str], recall: tuple[RoutePlan, ...], state: State) -> tuple[Any, ...]:
+        made = []
+        routes = [route.model for route in recall]
+        for place, table in enumerate(self.several(tables, "[[features]]", "features")):
+            way: tuple[str | int, ...] = ("features", place)
+            entry, options = self.named(table, ("feature",), "[[features]]", *way)
+            with self.option(options, *way):
+                made.append(build(entry.load(), options, where=f"[[features]] {entry.name}"))
+            where = f"[[features]] {entry.name}"
+            for key in ("signal", "among"):
+                if key in options:
+                    self.one_of(options[key], signals, where, "signal", *way, key)
+            if "route" in options:
+                self.one_of(options["route"], routes, where, "route", *way, "route")
+            if entry.name in ("Count", "Rate") and options.get("window", 0) not in state.windows:
+                kept = ", ".join(f"{days:g}" for days in state.windows)
+                raise self.fail(f"{where}: window {options.get('window', 0)} is none of [state] windows: {kept}", *way, "window")
+        return tuple(made)
+
+    def stages(self, options: dict[str, Any], models: Mapping[str, Plan], recall: tuple[RoutePlan, ...], features: Any, tasks: Any) -> None:
+        """Whether pre-rank and rank name models that can do that, and are trained."""
+        for stage in ("prerank", "rank"):
+            if stage in options:
+                self.one_of(options[stage].model, models, f"[{stage}]", "model in [models]", stage, "model")
+        for name, plan in models.items():
+            if plan.teacher:
+                self.one_of(plan.teacher, models, f"[models.{name}]: teacher", "model in [models]", "models", name, "teacher")
+                if "rank" not in options or plan.teacher != options["rank"].model:
+                    raise self.fail(f"[models.{name}]: the teacher must be the model of [rank]", "models", name, "teacher")
+        if "rank" in options:
+            plan = models[options["rank"].model]
+            if plan.entry.kind != "rank":
+                raise self.fail(f"[rank]: {options['rank'].model!r} is no ranker but a {plan.entry.kind} model ({plan.entry.name})", "rank", "model")
+            if not features:
+                raise self.fail("[rank]: a ranker reads features; add [[features]]", "rank")
+            if not tasks:
+                raise self.fail("[rank]: a ranker needs to know what to predict; add [tasks]", "rank")
+            for task in options["rank"].powers:
+                self.one_of(task, tasks, "[rank]: powers", "task", "rank", "powers", task)
+        if "prerank" in options:
+            name = options["prerank"].model
+            plan, target = models[name], models[name].entry.load()
+            if not (isinstance(target, type) and issubclass(target, Embedder)):
+                raise self.fail(f"[prerank]: {name!r} ({plan.entry.name}) has no vectors of users and items to score by", "prerank", "model")
+            if not plan.teacher and name not in [route.model for route in recall]:
+                raise self.fail(f"[prerank]: nothing trains {name!r}; give it teacher = ... (the model of [rank])", "prerank", "model")
+
     def model(self, name: str, table: Any) -> Plan:
-        where = f"[models.{name}]"
-        if not isinstance(table, Mapping) or "name" not in table:
-            raise self.fail(f"{where} needs name = ... (a model of the catalog)", name)
-        options = dict(table)
-        chosen = options.pop("name")
-        kinds = ("recall", "rank", "prerank")
-        known = [entry.name for entry in catalog.ENTRIES if entry.kind in kinds]
-        if chosen not in known:
-            raise self.fail(f"{where}: the catalog has no model {chosen!r}{nearest(str(chosen), known)}", str(chosen))
-        entry = next(entry for entry in catalog.ENTRIES if entry.kind in kinds and entry.name == chosen)
+        where, way = f"[models.{name}]", ("models", name)
+        entry, options = self.named(table, ("recall", "rank", "prerank"), where, *way)
         training, teacher, without = options.pop("training", {}), options.pop("teacher", ""), options.pop("without", [])
-        if not isinstance(training, Mapping):
-            raise self.fail(f"{where}: training must be a table, not {training!r}", "training")
+        target = entry.load()
         if not isinstance(without, list) or not all(isinstance(pattern, str) for pattern in without):
-            raise self.fail(f"{where}: without must be a list of feature names, not {without!r}", "without")
-        self.options(entry, options, where)
+            raise self.fail(f"{where}: without must be a list of feature names, not {without!r}", *way, "without")
+        if not isinstance(teacher, str):
+            raise self.fail(f"{where}: teacher must be a model's name, not {teacher!r}", *way, "teacher")
+        trained = isinstance(target, type) and issubclass(target, Model)
+        for key in [key for key, given in (("training", training), ("teacher", teacher), ("without", without)) if given and not trained]:
+            raise self.fail(f"{where}: {entry.name} is fitted without {key}", *way, key)
+        extra = ["training", "teacher", "without"] if trained else []
+        for key in options:
+            settable = [option for option in options_of(target) if option not in PROVIDED]
+            if key not in settable:
+                raise self.fail(f"{where}: {entry.name} has no option {key!r}{nearest(key, [*settable, *extra])}", *way, key)
+        self.step(entry, options, where, *way)
+        own = [option for option in options_of(Trainer) if option != "report"] + ["uniform"]
+        for key in self.mapping(training, f"{where} training", *way, "training"):
+            if key not in own:
+                raise self.fail(f"{where} training has no option {key!r}{nearest(key, own)}", *way, "training", key)
+        uniform = training.get("uniform", 256)
+        if type(uniform) is not int or uniform < 0:
+            raise self.fail(f"{where} training: uniform must be a whole number of at least 0, not {uniform!r}", *way, "training", "uniform")
+        with self.option(training, *way, "training"):
+            build(Trainer, {key: value for key, value in training.items() if key != "uniform"}, where=f"{where} training")
         return Plan(entry, options, dict(training), teacher, tuple(without))
+
+
+def _reads_tables(target: type) -> bool:
+    """Whether its defaults are chosen by looking at the items' table, so that it cannot be tried without one."""
+    try:
+        build(target, {}, Catalogue("items"))
+    except OptionError as error:
+        return not re.search(r"needs the option", str(error))
+    return False
+
+
+def lines_of(text: str) -> dict[tuple[str | int, ...], int]:
+    """The line of each table and key of a TOML text, by the way to it; the places of a list of tables are numbers."""
+    found: dict[tuple[str | int, ...], int] = {}
+    table: tuple[str | int, ...] = ()
+    counts: dict[str, int] = {}
+    for number, row in enumerate(text.splitlines(), 1):
+        if match := re.match(r"\s*\[\[\s*([\w.\"'-]+)\s*\]\]", row):
+            place = counts[match[1]] = counts.get(match[1], -1) + 1
+            table = (*_words(match[1]), place)
+            found[table] = number
+        elif match := re.match(r"\s*\[\s*([\w.\"'-]+)\s*\]\s*(#.*)?$", row):
+            table = tuple(_words(match[1]))
+            found[table] = number
+        elif match := re.match(r"\s*([\w.\"'-]+)\s*=(.*)", row):
+            way = (*table, *_words(match[1]))
+            found[way] = number
+            for inner in re.finditer(r"[{,]\s*([\w\"'-]+)\s*=", match[2]):
+                found.setdefault((*way, *_words(inner[1])), number)
+    return found
+
+
+def _words(dotted: str) -> list[str]:
+    return [word.strip("\"'") for word in dotted.split(".")]

@@ -280,8 +280,12 @@ class Training:
             funnel = Funnel(Parts(recipe, self.data.items, self.data.users, self.pipeline, models).routes(), strict=True)
             outcomes = Outcomes.of(known, tasks, len(self.data.items))
             made.append(self._offered(funnel, users, moments, outcomes, 0 if last else plan.negatives))
+        made = [part for part in made if len(part)]
         if not made:
-            raise ValueError("no examples for the ranker: too few users come back in the training events ([examples] share, folds, moments)")
+            raise ValueError(
+                "no examples for the ranker: too few users come back in the training events and take something offered; "
+                "see share, folds and moments of [examples]"
+            )
         return Offered.joined(made[:-1] or made), made[-1]
 
     def moments(self, known: EventRows, begin: int, end: int) -> tuple[Ints, Ints]:
