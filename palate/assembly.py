@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ class Parts:
             factors = trained.items  # type: ignore[attr-defined]
             taken = np.flatnonzero(factors.any(1))  # what nobody took has none: all of it would lie in one list, as near as anything
             return trained.search_with(near.fit(factors[taken], taken))  # type: ignore[attr-defined]
-        return VectorRetriever(trained, self.pipeline, near, self.items)
+        return VectorRetriever(trained, self._features, near, self.items)
 
     def routes(self) -> list[Route]:
         recipe = self.recipe
@@ -73,13 +73,19 @@ class Parts:
         filters += [self._step(table, "filter") for table in recipe.filters]
         prerank = rank = None
         if recipe.prerank and recipe.prerank.model in self.models:
-            prerank = Prerank(self.models[recipe.prerank.model], self.pipeline, recipe.prerank.keep)
+            prerank = Prerank(self.models[recipe.prerank.model], self._features, recipe.prerank.keep)
         if recipe.rank and recipe.rank.model in self.models:
-            rank = Rank(self.models[recipe.rank.model], self.pipeline, self.powers or dict(recipe.rank.powers))
+            rank = Rank(self.models[recipe.rank.model], self._features, self.powers or dict(recipe.rank.powers))
         rerank = [self._step(table, "rerank") for table in recipe.rerank]
         fallback = self.models.get(recipe.fallback)
         deadlines = {f"{name}_ms": stage.deadline_ms for name, stage in (("prerank", recipe.prerank), ("rank", recipe.rank)) if stage}
         return Funnel(self.routes(), filters, prerank, rank, rerank, **{"fallback": fallback, **deadlines, **options})
+
+    @property
+    def _features(self) -> FeaturePipeline:
+        if self.pipeline is None:
+            raise RecipeError("a model with weights reads features; add [[features]] to the recipe")
+        return self.pipeline
 
     def _step(self, table: Mapping[str, Any], kind: str) -> Any:
         options = dict(table)
@@ -139,7 +145,7 @@ def arrays_of(model: Any) -> dict[str, np.ndarray[Any, Any]]:
 def load_weights(model: Any, arrays: Mapping[str, np.ndarray[Any, Any]], where: str) -> Any:
     """The model with these arrays; RunError where names or shapes are not the model's."""
     if isinstance(model, Counter):
-        return model.from_arrays(arrays)
+        return _read_back(model, arrays, where)
     wanted = model.state_dict()
     for name, tensor in wanted.items():
         if name not in arrays:
@@ -151,6 +157,41 @@ def load_weights(model: Any, arrays: Mapping[str, np.ndarray[Any, Any]], where: 
             raise RunError(f"{where}: has an array {name!r} that the model does not know")
     model.load_state_dict({name: torch.from_numpy(np.array(arrays[name])) for name in wanted})
     return model.eval()
+
+
+class _Watched(Mapping[str, "np.ndarray[Any, Any]"]):
+    """Arrays that remember which of them was asked for last."""
+
+    def __init__(self, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        self.arrays, self.last = arrays, ""
+
+    def __getitem__(self, name: str) -> np.ndarray[Any, Any]:
+        self.last = name
+        return self.arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.arrays)
+
+    def __len__(self) -> int:
+        return len(self.arrays)
+
+
+def _read_back(model: Any, arrays: Mapping[str, np.ndarray[Any, Any]], where: str) -> Any:
+    """A model without gradients from its arrays, refused where it would not write the same ones again."""
+    watched = _Watched(arrays)
+    try:
+        made = model.from_arrays(watched)
+        again = made.arrays()
+    except KeyError as error:
+        raise RunError(f"{where}: has no array {watched.last!r}") from error
+    except (ValueError, TypeError, IndexError, AssertionError) as error:
+        raise RunError(f"{where}: array {watched.last!r} and those before it do not fit a {type(model).__name__} ({error})") from error
+    for name, array in arrays.items():
+        if name not in again:
+            raise RunError(f"{where}: has an array {name!r} that the model does not know")
+        if array.shape != again[name].shape:
+            raise RunError(f"{where}: array {name!r} has the shape {array.shape}, the model makes {again[name].shape} of it")
+    return made
 
 
 class OpenRun:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 Owner = Literal["user", "item", "context", "pair"]
@@ -112,8 +112,9 @@ class Schema:
             if not found:
                 raise ValueError(f"without: no feature {pattern!r}{nearest(pattern, [feature.name for feature in self.features])}")
             gone |= found
-        parts = {part: "" for part in ("user_id", "item_id", "history", "domain") if getattr(self, part) in gone}
-        return replace(self, features=tuple(feature for feature in self.features if feature.name not in gone), **parts)
+        kept = tuple(feature for feature in self.features if feature.name not in gone)
+        parts = {part: "" if (name := getattr(self, part)) in gone else name for part in ("user_id", "item_id", "history", "domain")}
+        return Schema(kept, self.labels, **parts)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON of the whole schema; ``from_json`` reads it back."""
