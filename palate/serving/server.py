@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import socket
@@ -101,6 +102,8 @@ def serve(run: str | Path, settings: Settings, state: str | Path | None = None, 
     log_to_stderr()
     app = create_app(recommender, settings, keys)
     recommender.warm()
+    gc.collect()
+    gc.freeze()  # what was loaded stays: looking through it for garbage again and again would stop every call for a tenth of a second
     config = uvicorn.Config(
         app,
         log_config=None,
