@@ -160,13 +160,14 @@ def load_weights(model: Any, arrays: Mapping[str, np.ndarray[Any, Any]], where: 
 
 
 class _Watched(Mapping[str, "np.ndarray[Any, Any]"]):
-    """Arrays that remember which of them was asked for last."""
+    """Arrays that remember which of them were asked for."""
 
     def __init__(self, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
-        self.arrays, self.last = arrays, ""
+        self.arrays = arrays
+        self.asked: list[str] = []
 
     def __getitem__(self, name: str) -> np.ndarray[Any, Any]:
-        self.last = name
+        self.asked.append(name)
         return self.arrays[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -183,9 +184,10 @@ def _read_back(model: Any, arrays: Mapping[str, np.ndarray[Any, Any]], where: st
         made = model.from_arrays(watched)
         again = made.arrays()
     except KeyError as error:
-        raise RunError(f"{where}: has no array {watched.last!r}") from error
+        raise RunError(f"{where}: has no array {watched.asked[-1]!r}") from error
     except (ValueError, TypeError, IndexError, AssertionError) as error:
-        raise RunError(f"{where}: array {watched.last!r} and those before it do not fit a {type(model).__name__} ({error})") from error
+        asked = ", ".join(map(repr, dict.fromkeys(watched.asked)))
+        raise RunError(f"{where}: the arrays {asked} do not fit a {type(model).__name__} ({error})") from error
     for name, array in arrays.items():
         if name not in again:
             raise RunError(f"{where}: has an array {name!r} that the model does not know")

@@ -34,6 +34,13 @@ def plain(array: Any, dtype: Any) -> NDArray[Any]:
     return fitting if fitting.flags.writeable else fitting.copy()
 
 
+def flat(array: Any, dtype: Any) -> NDArray[Any]:
+    """``plain`` of a saved array that must have one dimension; ValueError."""
+    if np.ndim(array) != 1:
+        raise ValueError(f"an array of shape {np.shape(array)} where a plain column is wanted")
+    return plain(array, dtype)
+
+
 class Workspace(threading.local):
     """Scratch of each thread, kept so that a request need not clear memory the size of the catalogue."""
 

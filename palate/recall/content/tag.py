@@ -10,7 +10,7 @@ import numpy as np
 
 from palate.candidates import DAY, Candidates, Floats, Ints, Request
 from palate.datasets.interactions import Interactions
-from palate.index.topk import distinct, plain
+from palate.index.topk import distinct, flat
 from palate.recall.content.lists import Lists
 from palate.schema import nearest
 from palate.state.catalogue import Catalogue
@@ -63,7 +63,7 @@ class Tag:
         return {"popularity": self.popularity}
 
     def from_arrays(self, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Self:
-        return self._set(plain(arrays["popularity"], np.float32))
+        return self._set(flat(arrays["popularity"], np.float32))
 
     def _refresh(self) -> None:
         """Bring both indexes up to the catalogue's version; only changed items and the tags they had or have are looked at."""

@@ -51,7 +51,7 @@ class ItemToItem:
         return {"offsets": self.sources.offsets, "items": self.sources.columns, "similarities": self.sources.values}
 
     def from_arrays(self, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Self:
-        return self._set(Sparse.of(arrays["offsets"], arrays["items"], arrays["similarities"], len(arrays["offsets"]) - 1))
+        return self._set(Sparse.saved(arrays["offsets"], arrays["items"], arrays["similarities"], len(arrays["offsets"]) - 1))
 
     def retrieve(self, request: Request, k: int) -> Candidates:
         n, half_life = self.sources.width, self.half_life_days * DAY

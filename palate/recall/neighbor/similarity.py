@@ -17,7 +17,7 @@ from scipy.sparse import csr_matrix
 
 from palate.candidates import Floats, Ints, offsets_of
 from palate.datasets.interactions import Interactions
-from palate.index.topk import NOTHING, Keys, Table, pack, plain, unpack, workspace
+from palate.index.topk import NOTHING, Keys, Table, flat, pack, plain, unpack, workspace
 
 COSINE, JACCARD, CONDITIONAL, CENTRED = 0, 1, 2, 3  #: how the sums become a similarity
 CHUNK = 1024  #: queries of one compiled call
@@ -40,6 +40,18 @@ class Sparse:
     @classmethod
     def of(cls, offsets: Any, columns: Any, values: Any, width: int) -> Sparse:
         return cls(plain(offsets, np.int64), plain(columns, np.int32), plain(values, np.float32), width)
+
+    @classmethod
+    def saved(cls, offsets: Any, columns: Any, values: Any, width: int) -> Sparse:
+        """From arrays that were read: ValueError where they are no rows of so many columns, for compiled code would read beyond them."""
+        made = cls(flat(offsets, np.int64), flat(columns, np.int32), flat(values, np.float32), width)
+        if not len(made.offsets) or made.offsets[0] != 0 or (np.diff(made.offsets) < 0).any() or made.offsets[-1] != len(made.columns):
+            raise ValueError("offsets do not lead through the entries")
+        if len(made.columns) != len(made.values):
+            raise ValueError(f"{len(made.columns)} entries have {len(made.values)} values")
+        if len(made.columns) and (made.columns.min() < 0 or made.columns.max() >= width):
+            raise ValueError(f"an entry lies outside the {width} columns")
+        return made
 
     @property
     def lengths(self) -> Ints:

@@ -93,8 +93,8 @@ class UserCF:
 
     def from_arrays(self, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Self:
         n_items, n_users = len(arrays["item_offsets"]) - 1, len(arrays["offsets"]) - 1
-        by_item = Sparse.of(arrays["item_offsets"], arrays["item_users"], arrays["item_values"], n_users)
-        return self._set(Sparse.of(arrays["offsets"], arrays["items"], arrays["values"], n_items), by_item)
+        by_item = Sparse.saved(arrays["item_offsets"], arrays["item_users"], arrays["item_values"], n_users)
+        return self._set(Sparse.saved(arrays["offsets"], arrays["items"], arrays["values"], n_items), by_item)
 
     def neighborhood(self, request: Request) -> Sparse:
         """The users most like each requester, best first, with their similarity: rows are requests, columns user rows."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from palate.candidates import DAY, Candidates, Ints, Request
 from palate.datasets.interactions import Interactions
-from palate.index.topk import plain, walk
+from palate.index.topk import flat, plain, walk
 from palate.state.catalogue import Catalogue
 
 
@@ -51,7 +51,7 @@ class Fresh:
         return {"first": self.first}
 
     def from_arrays(self, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Self:
-        return self._set(plain(arrays["first"], np.int64))
+        return self._set(flat(arrays["first"], np.int64))
 
     def _made(self, rows: Ints) -> Ints:
         made = self.catalogue.created[rows]

@@ -9,7 +9,7 @@ import numpy as np
 
 from palate.candidates import DAY, Candidates, Floats, Request
 from palate.datasets.interactions import Interactions
-from palate.index.topk import plain, walk
+from palate.index.topk import flat, walk
 from palate.state.catalogue import Catalogue
 
 
@@ -50,7 +50,7 @@ class Popular:
         return {"scores": self.scores}
 
     def from_arrays(self, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Self:
-        return self._set(plain(arrays["scores"], np.float32))
+        return self._set(flat(arrays["scores"], np.float32))
 
     def retrieve(self, request: Request, k: int) -> Candidates:
         scores = self.scores
