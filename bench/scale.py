@@ -125,7 +125,7 @@ class Scale:
         self.ranker()
         self.ask(self.funnel())
         spent = {"seconds": round(time.perf_counter() - began), "cpu_seconds": round(time.process_time() - cpu)}
-        self.say("whole", spent | {"peak_mb": round(peak_mb())})
+        self.say("whole", spent | {"peak_mb": round(1.048576 * peak_mb())})
 
     # ── tables, state and features ──────────────────────────────────────────────────────────────────────────────────────
 
