@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -43,7 +44,7 @@ class Service:
 
     def __init__(self, run: Path, state: Path, key: str, *options: str) -> None:
         self._run, self._state, self._key, self._options = run, state, key, options
-        self.port = _free_port()
+        self.port = free_port()
 
     def __enter__(self) -> Service:
         self._log = tempfile.TemporaryFile()
@@ -81,7 +82,14 @@ class Service:
         return self._log.read().decode(errors="replace")[-3000:]
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_port() -> int:
+    """A port that is free now, below those that systems give to outgoing connections: a client that knocks on one of those while nobody
+    listens can be given that very port, and then holds it."""
+    for port in random.SystemRandom().sample(range(15_000, 32_000), 200):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise ServiceError("no free port between 15000 and 32000")

@@ -20,6 +20,7 @@ import pytest
 
 from palate.recommender import Recommender
 from palate.serving import keys
+from palate.serving.process import free_port
 from palate.serving.server import serve
 from palate.serving.settings import Settings, SettingsError
 from palate.state.log import StateLocked
@@ -27,12 +28,6 @@ from palate.store import RunError
 from tests.serving.world import item, user
 
 KEY = "k" * 32
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Process:
