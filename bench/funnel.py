@@ -82,27 +82,42 @@ def judge(name: str, run: OpenRun, world: World | None) -> list[dict[str, Any]]:
             paired = compare(systems["funnel"], judged, "ndcg@10")
             line |= {"funnel_minus_route": round(paired.difference, 4), "low": round(paired.low, 4), "high": round(paired.high, 4)}
         if world is not None and world.truth is not None:
-            line["expected_click_rate@10"] = round(expected(judged, world.truth), 4)
+            line["expected_click_rate@10"] = round(Known(run, world.truth).rate(judged), 4)
         lines.append(line)
     if world is not None and world.truth is not None:
-        lines += bounds(name, asked, past, world)
+        lines += bounds(name, asked, past, Known(run, world.truth))
     return lines
 
 
-def expected(judged: Judged, truth: Any) -> float:
-    """Mean known probability of a click over the first ten of each list."""
-    items = judged.items[:, :10]
-    users = np.repeat(judged.users, items.shape[1])[items.ravel() >= 0]
-    return float(truth.probability(users, items.ravel()[items.ravel() >= 0]).mean())
+class Known:
+    """The world's truth by catalogue row: a synthetic id is a letter and the world's own row."""
+
+    def __init__(self, run: OpenRun, truth: Any) -> None:
+        self.truth = truth
+        self.users, self.items = (np.array([int(one[1:]) for one in catalogue.ids]) for catalogue in (run.users, run.items))
+        self.rows = np.full(self.items.max() + 1, -1, np.int64)
+        self.rows[self.items] = np.arange(len(self.items))
+
+    def rate(self, judged: Judged) -> float:
+        """Mean known probability of a click over the first ten of each list."""
+        items = judged.items[:, :10]
+        there = items.ravel() >= 0
+        users = np.repeat(judged.users, items.shape[1])[there]
+        return float(self.truth.probability(self.users[users], self.items[items.ravel()[there]]).mean())
+
+    def best(self, user: int, k: int, exclude: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Catalogue rows of the k items this user would click most surely, of those not excluded and known to the run."""
+        rows = self.rows[self.truth.best(int(self.users[user]), len(self.rows), self.items[exclude])]
+        return rows[rows >= 0][:k]
 
 
-def bounds(name: str, asked: offline.Questions, past: Any, world: World) -> list[dict[str, Any]]:
+def bounds(name: str, asked: offline.Questions, past: Any, known: Known) -> list[dict[str, Any]]:
     """What the best and a random list would get, by the world's own truth."""
-    truth, rng = world.truth, np.random.default_rng(0)
+    rng = np.random.default_rng(0)
 
     def best(request: Request, k: int) -> Candidates:
         assert request.exclude is not None
-        lists = [truth.best(int(user), k, request.exclude[b]) for b, user in enumerate(request.users)]
+        lists = [known.best(user, k, request.exclude[b]) for b, user in enumerate(request.users)]
         return Candidates(np.concatenate(lists), np.zeros(sum(map(len, lists)), np.float32), np.r_[0, np.cumsum([len(x) for x in lists])])
 
     def at_random(request: Request, k: int) -> Candidates:
@@ -113,7 +128,7 @@ def bounds(name: str, asked: offline.Questions, past: Any, world: World) -> list
     for system, recommend in (("optimum", best), ("random", at_random)):
         judged = offline.evaluate(recommend, past, asked, K, system=system)
         line = {"bench": "funnel", "case": name, "system": system, "ndcg@10": round(judged.mean("ndcg@10"), 4)}
-        lines.append({**line, "expected_click_rate@10": round(expected(judged, truth), 4)})
+        lines.append({**line, "expected_click_rate@10": round(known.rate(judged), 4)})
     return lines
 
 

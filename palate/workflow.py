@@ -6,8 +6,10 @@ then, and on all training events, to serve. A ranker that only ever saw taken it
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -33,7 +35,7 @@ from palate.evaluation import report as pages
 from palate.features.pipeline import FeaturePipeline
 from palate.funnel.funnel import Funnel, Trace
 from palate.prerank.distilled import Distilled
-from palate.recipe import Recipe
+from palate.recipe import Recipe, RecipeError
 from palate.schema import nearest
 from palate.state.catalogue import AVAILABLE, CREATED, Catalogue
 from palate.state.own import read_log
@@ -182,8 +184,10 @@ def past_of(recipe: Recipe, rows: EventRows, sizes: tuple[int, int]) -> Past:
 class Training:
     """One training of a recipe's models. Steps are methods in the order in which ``run`` calls them."""
 
-    def __init__(self, recipe: Recipe, prepared: Prepared, report: Report = quiet) -> None:
-        self.recipe, self.data, self.report = recipe, prepared, report
+    def __init__(self, recipe: Recipe, prepared: Prepared, report: Report = quiet, folder: Path | None = None) -> None:
+        """``folder``: where checkpoints are kept, so that a training that was killed goes on where it was, to the same bits."""
+        self.recipe, self.data, self.report, self.folder = recipe, prepared, report, folder
+        self.fits = 0
         self.past = past_of(recipe, prepared.train, prepared.sizes)
         self.pipeline: FeaturePipeline | None = None
         if recipe.features:
@@ -229,7 +233,9 @@ class Training:
     def fit(self, name: str, model: Any, examples: Any, score: Callable[[], float] | None = None) -> Any:
         options = {key: value for key, value in self.recipe.models[name].training.items() if key != "uniform"}
         trainer = build(Trainer, {"seed": self.recipe.seed, **options}, where=f"[models.{name}] training")
-        fitting = trainer.fit(model, examples, score)
+        self.fits += 1
+        checkpoint = None if self.folder is None else self.folder / f"{self.fits:02d}-{name}.checkpoint"
+        fitting = trainer.fit(model, examples, score, checkpoint)
         self.curves[name] = {"losses": fitting.losses, "scores": fitting.scores}
         return model.eval()
 
@@ -399,6 +405,10 @@ def train(recipe: Recipe | str | Path, out: str | Path, *, world: World | None =
     if not isinstance(recipe, Recipe):
         folder = Path(recipe).resolve().parent
         recipe = Recipe.load(recipe)
+    written = Recipe.parse(recipe.text)
+    for part in ("models", "recall", "prerank", "rank", "rerank", "filters"):
+        if getattr(written, part) != getattr(recipe, part):
+            raise RecipeError(f"the recipe's {part} were changed after it was read; change the text and read it again, for a run keeps the text")
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     began = time.perf_counter()
@@ -406,7 +416,11 @@ def train(recipe: Recipe | str | Path, out: str | Path, *, world: World | None =
     prepared = prepare(recipe, world, holdout=holdout)
     users, items = prepared.sizes
     say(f"{recipe.name}: {users:,} users, {items:,} items, {len(prepared.train):,} events to learn from, {len(prepared.held):,} held out")
-    training = Training(recipe, prepared, say)
+    unfinished = Path(out) / f".training-{_digest(recipe, prepared.train)}"
+    if unfinished.is_dir():
+        say("  a training of this recipe on these events was cut short: it goes on")
+    unfinished.mkdir(parents=True, exist_ok=True)
+    training = Training(recipe, prepared, say, unfinished)
     parts = training.run()
     draft = Draft(out)
     try:
@@ -425,8 +439,18 @@ def train(recipe: Recipe | str | Path, out: str | Path, *, world: World | None =
     except BaseException:
         draft.discard()
         raise
+    for folder in Path(out).glob(".training-*"):
+        shutil.rmtree(folder, ignore_errors=True)
     say(f"trained and published at {out} in {time.perf_counter() - began:.0f} s")
     return open_run(out)
+
+
+def _digest(recipe: Recipe, rows: EventRows) -> str:
+    """Names a training by all that it depends on."""
+    digest = hashlib.sha256(recipe.text.encode())
+    for column in (rows.users, rows.items, rows.times, rows.signals, rows.values):
+        digest.update(np.ascontiguousarray(column).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def evaluate(run: OpenRun | str | Path, *, report: Report | None = None, rolling: int = 2000) -> dict[str, Any]:

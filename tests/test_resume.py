@@ -1,0 +1,40 @@
+"""A training that is killed goes on where it was, and what is published is the same to the bit."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from palate.store import Run
+
+RECIPE = Path(__file__).parents[1] / "recipes" / "synthetic.toml"
+PROGRAM = "import sys; from palate.workflow import train; train(sys.argv[1], sys.argv[2], report=lambda line: print(line, flush=True))"
+
+
+def killed(out: Path, line: str) -> list[str]:
+    """What a training said before it was killed at the first line that holds ``line`` ("": not killed)."""
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM, str(RECIPE), str(out)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    said = []
+    for one in process.stdout:
+        said.append(one)
+        if line and line in one:
+            process.kill()
+            break
+    process.stdout.close()
+    assert process.wait() == (-9 if line else 0)
+    return said
+
+
+def test_killed_at_three_places_and_resumed_the_run_is_bit_identical(tmp_path):
+    killed(tmp_path / "whole", "")
+    broken = tmp_path / "broken"
+    killed(broken, "fold 1 of 3")
+    killed(broken, "more to validate")
+    assert list(broken.glob(".training-*/*two_tower.checkpoint"))
+    assert not (broken / "current").exists()
+    said = killed(broken, "distilled from ranker")
+    assert any("cut short" in line for line in said)
+    killed(broken, "")
+    whole, resumed = (Run(tmp_path / name).manifest["files"] for name in ("whole", "broken"))
+    assert {name: facts["sha256"] for name, facts in whole.items()} == {name: facts["sha256"] for name, facts in resumed.items()}
+    assert not list(broken.glob(".training-*"))
