@@ -20,6 +20,7 @@ from palate.datasets.interactions import Interactions
 from palate.datasets.pairs import Pairs
 from palate.datasets.pointwise import Pointwise
 from palate.layers.embedding import Embedding
+from palate.layers.lean import LeanHalves, LeanTower
 from palate.layers.losses import binary_cross_entropy
 from palate.schema import Schema
 
@@ -104,6 +105,10 @@ class Ranker(Model):
         """Probabilities ``[B, T]``."""
         return torch.sigmoid(self(batch))
 
+    def exported(self) -> LeanHalves | None:
+        """The weights as they are now, as compiled loops that give what ``predict`` does; None where it cannot be had. Optional."""
+        return None
+
 
 @runtime_checkable
 class Halved(Protocol):
@@ -129,6 +134,10 @@ class Embedder(Model):
 
     def encode_item(self, batch: Batch) -> Tensor:
         raise TypeError(f"{type(self).__name__} must define encode_item(batch)")
+
+    def exported(self) -> LeanTower | None:
+        """The weights as they are now, as compiled loops that give what ``encode_user`` does; None where it cannot be had. Optional."""
+        return None
 
 
 @runtime_checkable

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,13 +20,18 @@ BLOCK = 65_536  #: candidates (or items) that go through a model at once
 _last = threading.local()
 
 
-def user_batch(pipeline: FeaturePipeline, request: Request) -> Batch:
+def user_columns(pipeline: FeaturePipeline, request: Request) -> dict[str, NDArray[Any]]:
     """Columns of the users and the context, ``[B, ...]``. Each thread keeps those of its last request, as several stages ask for them."""
     if getattr(_last, "request", None) is not request or _last.pipeline is not pipeline:
-        batch = Batch.of(pipeline.encode_users(request))
-        _last.request, _last.pipeline, _last.batch = request, pipeline, batch
-    found: Batch = _last.batch
+        columns = pipeline.encode_users(request)
+        _last.request, _last.pipeline, _last.columns = request, pipeline, columns
+    found: dict[str, NDArray[Any]] = _last.columns
     return found
+
+
+def user_batch(pipeline: FeaturePipeline, request: Request) -> Batch:
+    """``user_columns`` as a model reads them."""
+    return Batch.of(user_columns(pipeline, request))
 
 
 def slice_request(request: Request, start: int, stop: int) -> Request:
@@ -95,14 +101,18 @@ class ItemSide:
 
     def take(self, rows: Ints) -> dict[str, Tensor]:
         """The tensors of these rows ``[N]``. ``IndexError`` for a row that the catalogue does not have."""
+        chosen = torch.from_numpy(rows)
+        return {name: values.index_select(0, chosen) for name, values in self.whole(rows).items()}
+
+    def whole(self, rows: Ints) -> dict[str, Tensor]:
+        """The tensors by row, at least those of ``rows`` filled in. Do not change them."""
         if self._catalogue.version != self._version or not self._kept[0]:
             self._follow()
         tensors, known = self._kept
         if not known[rows].all():
             self._fill(rows)
             tensors, known = self._kept
-        chosen = torch.from_numpy(rows)
-        return {name: values.index_select(0, chosen) for name, values in tensors.items()}
+        return tensors
 
     def warm(self) -> None:
         """Compute all rows that are not known yet."""

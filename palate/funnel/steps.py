@@ -15,11 +15,12 @@ from palate.batch import Batch
 from palate.candidates import Candidates, Floats, Ints, Ragged, Request, offsets_of
 from palate.contracts import Embedder, Halved, Ranker
 from palate.features.pipeline import FeaturePipeline
-from palate.funnel.sides import BLOCK, ItemSide, blocks, slice_candidates, slice_request, user_batch
+from palate.funnel.sides import BLOCK, ItemSide, blocks, slice_candidates, slice_request, user_batch, user_columns
 from palate.schema import nearest
 from palate.state.catalogue import Catalogue
 
 LEAST = 1e-30  #: the least probability, so that its logarithm exists
+FEW = 64  #: requests up to which exported weights answer; torch is quicker for many
 
 
 class Index(Protocol):
@@ -36,15 +37,25 @@ class Index(Protocol):
     def __len__(self) -> int: ...
 
 
-def _user_vectors(embedder: Embedder, batch: Batch, size: int) -> Tensor:
-    """float32 ``[B, D]``; ``ValueError`` where one is not finite."""
-    if size <= BLOCK:
-        vectors = embedder.encode_user(batch)
-    else:
-        vectors = torch.cat([embedder.encode_user(batch.take(slice(start, start + BLOCK))) for start in range(0, size, BLOCK)])
-    if not np.isfinite(vectors.numpy()).all():
-        raise ValueError(f"{type(embedder).__name__} gave a user a vector that is not finite")
-    return vectors
+class _UserSide:
+    """An embedder's user vectors: for few users from its weights as exported when this was made, else from itself."""
+
+    def __init__(self, embedder: Embedder, pipeline: FeaturePipeline) -> None:
+        self._embedder, self._pipeline = embedder, pipeline
+        self._lean = embedder.exported()
+
+    def vectors(self, request: Request) -> Floats:
+        """float32 ``[B, D]``; ``ValueError`` where one is not finite."""
+        size = len(request)
+        vectors = self._lean(user_columns(self._pipeline, request)) if self._lean is not None and size <= FEW else None
+        if vectors is None:
+            batch, encode = user_batch(self._pipeline, request), self._embedder.encode_user
+            with torch.inference_mode():
+                parts = [encode(batch.take(slice(start, start + BLOCK)) if size > BLOCK else batch) for start in range(0, max(size, 1), BLOCK)]
+                vectors = (parts[0] if len(parts) == 1 else torch.cat(parts)).numpy()
+        if not np.isfinite(vectors).all():
+            raise ValueError(f"{type(self._embedder).__name__} gave a user a vector that is not finite")
+        return vectors
 
 
 class VectorRetriever:
@@ -57,6 +68,7 @@ class VectorRetriever:
     def __init__(self, embedder: Embedder, pipeline: FeaturePipeline, index: Index, items: Catalogue | None = None) -> None:
         self.embedder, self.pipeline, self.index = embedder.eval(), pipeline, index
         self.items = pipeline.items if items is None else items
+        self._users = _UserSide(embedder, pipeline)
         rows = np.flatnonzero(self.items.available)
         self.index.fit(self.vectors(rows), rows)
 
@@ -81,9 +93,7 @@ class VectorRetriever:
 
     def retrieve(self, request: Request, k: int) -> Candidates:
         """Up to k items for each request, best first, ties by row, none of ``request.exclude``."""
-        with torch.inference_mode():
-            queries = _user_vectors(self.embedder, user_batch(self.pipeline, request), len(request)).numpy()
-        ids, scores = self.index.search(queries, min(k, len(self.index)), request.exclude)
+        ids, scores = self.index.search(self._users.vectors(request), min(k, len(self.index)), request.exclude)
         there = ids >= 0
         if there.all():
             return Candidates(ids.ravel(), scores.ravel(), np.arange(len(ids) + 1) * ids.shape[1])
@@ -103,6 +113,7 @@ class Prerank:
         if keep < 1:
             raise ValueError("keep must be at least 1")
         self.embedder, self.pipeline, self.keep = embedder.eval(), pipeline, keep
+        self._users = _UserSide(embedder, pipeline)
         self.items = ItemSide(pipeline, lambda batch: {"vector": self.embedder.encode_item(batch)})
 
     def __call__(self, request: Request, candidates: Candidates) -> Candidates:
@@ -112,16 +123,18 @@ class Prerank:
 
     def scores(self, request: Request, candidates: Candidates) -> Floats:
         """float32 ``[N]``."""
+        vectors = self._users.vectors(request)  # [B, D]
         with torch.inference_mode():
-            users = _user_vectors(self.embedder, user_batch(self.pipeline, request), len(request))  # [B, D]
             if len(request) == 1:
-                return _array(self.items.take(candidates.items)["vector"] @ users[0])
+                whole: Floats = self.items.whole(candidates.items)["vector"].numpy()
+                return whole.take(candidates.items, 0) @ vectors[0]
+            users = torch.from_numpy(vectors)
             made = np.empty(len(candidates.items), np.float32)
             requests = torch.from_numpy(candidates.requests)
             for start in range(0, len(made), BLOCK):
                 some = slice(start, start + BLOCK)
-                vectors = self.items.take(candidates.items[some])["vector"]  # [N, D]
-                made[some] = _array((vectors * users[requests[some]]).sum(1))
+                items = self.items.take(candidates.items[some])["vector"]  # [N, D]
+                made[some] = _array((items * users[requests[some]]).sum(1))
             return made
 
 
@@ -138,6 +151,9 @@ class Rank:
         self.halved: Halved | None = ranker if isinstance(ranker, Halved) and type(ranker).predict is Ranker.predict else None
         halved = self.halved
         self.items = ItemSide(pipeline, dict if halved is None else lambda batch: halved.half(batch, "item"))
+        self._lean = lean = ranker.exported() if halved is not None else None
+        if halved is not None and lean is not None:
+            self._packed = ItemSide(pipeline, lambda batch: {"half": lean.pack(halved.half(batch, "item"))})
 
     def _checked(self, powers: Mapping[str, float]) -> dict[str, float]:
         for task, power in powers.items():
@@ -162,6 +178,12 @@ class Rank:
         """Each task's probability, float32 ``[N, T]``."""
         with torch.inference_mode():
             parts = blocks(candidates)
+            if self._lean is not None and len(request) <= FEW and len(parts) == 1:
+                user, pairs = user_columns(self.pipeline, request), self.pipeline.encode_pairs(request, candidates)
+                whole: Floats = self._packed.whole(candidates.items)["half"].numpy()
+                found = self._lean(user, pairs, whole, candidates.items, candidates.offsets)
+                if found is not None:
+                    return found
             if len(parts) == 1:
                 return _array(self._block(request, candidates))
             made = np.empty((len(candidates.items), len(self.tasks)), np.float32)

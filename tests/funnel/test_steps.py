@@ -166,9 +166,9 @@ def test_new_changed_and_withdrawn_items(here: World) -> None:
 
 def test_a_vector_that_is_not_finite_is_an_error(here: World) -> None:
     model = here.dssm()
-    retriever = VectorRetriever(model, here.pipeline, Exact())
     with torch.no_grad():
         next(model.user_tower.parameters()).fill_(torch.nan)
+    retriever = VectorRetriever(model, here.pipeline, Exact())
     with pytest.raises(ValueError, match="DSSM gave a user a vector that is not finite"):
         retriever.retrieve(here.request(np.array([1])), 5)
 

@@ -15,6 +15,7 @@ from palate.batch import Batch
 from palate.contracts import Ranker
 from palate.layers.embedding import Embedding
 from palate.layers.halves import of_numbers, total
+from palate.layers.lean import LeanHalves
 from palate.layers.products import inner_products
 from palate.layers.towers import Dropout, Tower
 from palate.schema import Owner, Schema
@@ -74,6 +75,12 @@ class DeepFM(Ranker):
             every = fields.new_zeros(len(fields), len(self.embedding.names), self.dim)
             fields = every.index_copy(1, places, fields)
         return half | {"fields": fields}
+
+    def exported(self) -> LeanHalves | None:
+        own = all(getattr(type(self), name) is getattr(DeepFM, name) for name in ("forward", "predict", "half", "_half", "combine"))
+        if not own or self.form != "parallel":
+            return None
+        return LeanHalves.of(self.embedding, self.tower, self.bias, self.second, len(self.tasks))
 
     def combine(self, *halves: Mapping[str, Tensor]) -> Tensor:
         """Logits ``[N, T]`` of the sum of these halves (a half of one row counts for all)."""

@@ -13,6 +13,7 @@ from palate.batch import Batch
 from palate.contracts import Ranker
 from palate.layers.embedding import Embedding
 from palate.layers.halves import of_numbers, total
+from palate.layers.lean import LeanHalves
 from palate.layers.towers import Dropout, Tower
 from palate.schema import Owner, Schema
 
@@ -42,6 +43,10 @@ class MLP(Ranker):
 
     def _half(self, fields: Tensor, places: Tensor) -> dict[str, Tensor]:
         return {"first": self.tower.partial(self.dropout(fields), places, self.embedding.dim)}
+
+    def exported(self) -> LeanHalves | None:
+        own = all(getattr(type(self), name) is getattr(MLP, name) for name in ("forward", "predict", "half", "_half", "combine"))
+        return LeanHalves.of(self.embedding, self.tower, None, None, len(self.tasks)) if own else None
 
     def combine(self, *halves: Mapping[str, Tensor]) -> Tensor:
         """Logits ``[N, T]`` of the sum of these halves (a half of one row counts for all)."""

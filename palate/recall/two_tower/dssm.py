@@ -17,6 +17,7 @@ from palate.contracts import Embedder
 from palate.datasets.negatives import taken
 from palate.layers import losses
 from palate.layers.embedding import Embedding
+from palate.layers.lean import LeanTower
 from palate.layers.towers import Dropout, Tower
 from palate.schema import MissingFeature, Schema
 
@@ -58,6 +59,10 @@ class DSSM(Embedder):
 
     def encode_item(self, batch: Batch) -> Tensor:
         return self._finish(self.item_tower(self.dropout(self.embedding(batch, "item")).flatten(1)))  # [N, D]
+
+    def exported(self) -> LeanTower | None:
+        own = type(self).encode_user is DSSM.encode_user and type(self)._finish is DSSM._finish
+        return LeanTower.of(self.embedding, self.user_tower, self.normalise, "user", "context") if own else None
 
     def _finish(self, vectors: Tensor) -> Tensor:
         return F.normalize(vectors, dim=1) if self.normalise else vectors
