@@ -6,8 +6,8 @@ Both are batched over requests, hold numpy arrays and are never mutated. Items a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +18,7 @@ Floats = NDArray[np.float32]
 
 SECOND = 1_000  #: milliseconds
 DAY = 86_400_000  #: milliseconds
+FEW = 65_536  #: candidates up to which columns are gathered only when they are read; beyond it they would hold on to too much memory
 
 
 def offsets_of(lengths: Ints | Sequence[int]) -> Ints:
@@ -115,6 +116,70 @@ class Request:
         return len(self.users)
 
 
+class Picked(Mapping[str, NDArray[Any]]):
+    """Columns of chosen candidates, each gathered when it is first read: of most of them a page's few rows are all that is ever wanted.
+
+    ``parts``: columns, and the positions chosen of them (None: all); a later part goes before an earlier one.
+    """
+
+    __slots__ = ("_made", "_parts")
+
+    def __init__(self, *parts: tuple[Mapping[str, NDArray[Any]], Ints | None]) -> None:
+        self._parts = parts
+        self._made: dict[str, NDArray[Any]] = {}
+
+    @classmethod
+    def of(cls, columns: Mapping[str, NDArray[Any]]) -> Picked:
+        return columns if isinstance(columns, Picked) else cls((columns, None))
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        found = self._made.get(name)
+        if found is None:
+            for columns, chosen in reversed(self._parts):
+                if name in columns:
+                    found = self._made[name] = columns[name] if chosen is None else columns[name][chosen]
+                    return found
+            raise KeyError(name)
+        return found
+
+    def __contains__(self, name: object) -> bool:
+        return any(name in columns for columns, _ in self._parts)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({name: None for columns, _ in self._parts for name in columns})
+
+    def __len__(self) -> int:
+        return len(set().union(*(columns for columns, _ in self._parts)))
+
+    def take(self, chosen: Ints) -> Picked:
+        """The columns of the candidates at these positions."""
+        return Picked(*((columns, chosen if before is None else before[chosen]) for columns, before in self._parts))
+
+    def joined(self, columns: Mapping[str, NDArray[Any]]) -> Picked:
+        """These columns added or put in the place of others."""
+        return Picked(*self._parts, (columns, None)) if columns else self
+
+
+def _gathered(columns: Mapping[str, NDArray[Any]], chosen: Ints) -> Mapping[str, NDArray[Any]]:
+    if len(chosen) <= FEW:
+        return Picked.of(columns).take(chosen) if columns else {}
+    return {name: values[chosen] for name, values in columns.items()}
+
+
+def _joined(columns: Mapping[str, NDArray[Any]], more: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+    return columns.joined(more) if isinstance(columns, Picked) else {**columns, **more}
+
+
+def _best_first(items: Ints, scores: Floats) -> Ints:
+    """Positions by falling score, ties by rising row: both in one integer, whose order numpy finds fastest."""
+    bits = (scores + np.float32(0.0)).view(np.int32)  # -0.0 becomes 0.0
+    rising = bits ^ ((bits >> 31) & np.int32(0x7FFF_FFFF))
+    keys = -rising.astype(np.int64)
+    keys <<= 32
+    keys += items
+    return np.argsort(keys)
+
+
 @dataclass(frozen=True, slots=True)
 class Candidates:
     """Items offered to each request, best first: those of request b are ``items[offsets[b]:offsets[b + 1]]``.
@@ -149,21 +214,20 @@ class Candidates:
             offsets = np.array((0, len(chosen)), np.int64)
         else:
             offsets = offsets_of(np.bincount(self.requests[chosen], minlength=len(self)))
-        return Candidates(self.items[chosen], self.scores[chosen], offsets, {k: v[chosen] for k, v in self.columns.items()})
+        return Candidates(self.items[chosen], self.scores[chosen], offsets, _gathered(self.columns, chosen))
 
     def with_columns(self, **columns: NDArray[Any]) -> Candidates:
         """The same candidates with these columns added or replaced."""
-        return replace(self, columns={**self.columns, **columns})
+        return Candidates(self.items, self.scores, self.offsets, _joined(self.columns, columns))
 
     def rescored(self, scores: Floats, **columns: NDArray[Any]) -> Candidates:
         """New scores, and the order they give: best first within each request, ties by catalogue row."""
         scores = np.asarray(scores, np.float32)
         if len(self) == 1:
-            order = np.lexsort((self.items, -scores))
+            order = _best_first(self.items, scores)
         else:
             order = np.lexsort((self.items, -scores, self.requests))
-        merged = {**self.columns, **columns}
-        return Candidates(self.items[order], scores[order], self.offsets, {k: v[order] for k, v in merged.items()})
+        return Candidates(self.items[order], scores[order], self.offsets, _gathered(_joined(self.columns, columns), order))
 
     def top(self, k: int) -> Candidates:
         """The first k of each request."""

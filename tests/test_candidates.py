@@ -37,3 +37,23 @@ def test_ragged_lists():
     assert [lists[n].tolist() for n in range(3)] == [[1, 2], [], [3]]
     assert len(Ragged.of([])) == 0
     assert len(Ragged.empty(4)) == 4
+
+
+def test_columns_are_those_of_the_rows_that_were_taken() -> None:
+    rng = np.random.default_rng(3)
+    first = Candidates(rng.permutation(40), rng.normal(size=40).astype(np.float32), np.array([0, 40]), {"a": np.arange(40.0)})
+    scores = rng.integers(-3, 3, 40).astype(np.float32)
+    scores[scores == 0] *= rng.choice([-1, 1], int((scores == 0).sum()))  # zeros of both signs tie
+    order = np.lexsort((first.items, -scores))
+    second = first.rescored(scores, b=scores * 2).top(30).with_columns(c=np.arange(30), a=-np.arange(30.0))
+    assert second.items.tolist() == first.items[order][:30].tolist()
+    third = second.rescored(-second.scores).take(np.arange(30) % 2 == 0)
+    again = np.lexsort((second.items, second.scores))[::2]
+    assert list(third.columns) == ["a", "b", "c"]
+    assert len(third.columns) == 3
+    assert "d" not in third.columns
+    assert third.columns.get("d") is None
+    assert third.columns["a"].tolist() == (-np.arange(30.0))[again].tolist()
+    assert third.columns["b"].tolist() == (scores * 2)[order][:30][again].tolist()
+    assert third.columns["c"].tolist() == again.tolist()
+    assert second.columns["b"] is second.columns["b"]
