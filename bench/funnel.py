@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from dataclasses import replace
@@ -146,7 +147,7 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 wall, cpu = time.perf_counter(), time.process_time()
                 recipe, world = plan(name, chosen.data_dir, 7 + seed)
-                run = train(recipe, folder, world=world)
+                run = train(recipe, folder, world=world, report=lambda line: print(line, file=sys.stderr, flush=True))
                 facts = {
                     "seed": 7 + seed,
                     "train_seconds": round(time.perf_counter() - wall, 1),
