@@ -217,7 +217,7 @@ class Funnel:
 
 def _route(place: int, route: Route) -> Callable[[_Walk], Candidates]:
     if route.taken:
-        return lambda walk: route.retriever.retrieve(only(walk.request, route.taken), route.quota)
+        return lambda walk: route.retriever.retrieve(walk.showing(route.taken), route.quota)
     return lambda walk: route.retriever.retrieve(walk.request, route.quota)
 
 
@@ -272,12 +272,20 @@ class _Walk:
         self._closed = False  # a policy failed: what was there is gone
         self._hopeless = False  # and it hangs, so there is no use in asking it again for the stored list
         self._begun = 0.0
+        self._showing: dict[int, Request] = {}
         now = time.monotonic()
         budget = funnel.guard.budget if request.deadline is None else request.deadline - now
         self.end = now + budget if guarded else np.inf
         self.soft_end = now + SHARE * budget if guarded else np.inf
         self._stretch = max(1.0, budget / funnel.guard.budget)
         self.shortest = self._stretch * funnel.shortest
+
+    def showing(self, bit: int) -> Request:
+        """``only`` of the request; routes that take the same share it."""
+        found = self._showing.get(bit)
+        if found is None:
+            found = self._showing[bit] = only(self.request, bit)
+        return found
 
     def to_the_end(self) -> None:
         while self.next(time.monotonic()) is not None:

@@ -23,7 +23,6 @@ Doubles = NDArray[np.float64]
 
 BLOCK = 4_000_000  #: scores held at once
 NOTHING = np.uint64(0xFFFF_FFFF_FFFF_FFFF)  #: key of an empty place
-_ROW = np.uint64(0xFFFF_FFFF)
 EVERYTHING = np.empty(0, np.bool_)  #: ``allowed`` of those who allow every column
 _NO_INTS = np.empty(0, np.int64)
 
@@ -71,14 +70,22 @@ def pack(score: float, row: int, cell: Floats, bits: NDArray[np.uint32]) -> np.u
 
 def unpack(keys: Keys) -> tuple[Ints, Floats]:
     """Rows int64 and scores float32 of packed keys; -1 and -inf for an empty place."""
-    order = (keys >> np.uint64(32)).astype(np.uint32)
-    raw = np.where(order >> np.uint32(31), order, np.uint32(0x7FFF_FFFF) - order)
-    rows = (keys & _ROW).astype(np.int64)
-    empty = keys == NOTHING
-    rows[empty] = -1
-    scores = raw.astype(np.uint32).view(np.float32)
-    scores[empty] = -np.inf
-    return rows, scores
+    rows, raw = np.empty(keys.shape, np.int64), np.empty(keys.shape, np.uint32)
+    _unpack(plain(keys, np.uint64).ravel(), rows.ravel(), raw.ravel())
+    return rows, raw.view(np.float32)
+
+
+@njit(cache=True, nogil=True)
+def _unpack(keys: Keys, rows: Ints, raw: NDArray[np.uint32]) -> None:
+    for n in range(len(keys)):
+        key = keys[n]
+        if key == np.uint64(0xFFFF_FFFF_FFFF_FFFF):
+            rows[n] = -1
+            raw[n] = np.uint32(0xFF80_0000)  # -inf
+            continue
+        order = np.uint32(key >> np.uint64(32))
+        rows[n] = np.int64(key & np.uint64(0xFFFF_FFFF))
+        raw[n] = order if order >> np.uint32(31) else np.uint32(0x7FFF_FFFF) - order
 
 
 @njit(cache=True, nogil=True)
@@ -220,6 +227,10 @@ def _chosen(keys: Keys, k: int) -> Keys:
 def _gathered(blocks: list[Keys], size: int) -> Candidates:
     if not blocks:
         return Candidates.empty(size)
+    if size == 1:  # what is empty stands last
+        keys = blocks[0][0]
+        items, scores = unpack(keys[: int(keys.searchsorted(NOTHING))])
+        return Candidates(items, scores, np.array((0, len(items)), np.int64))
     lengths = np.concatenate([np.count_nonzero(block != NOTHING, axis=1) for block in blocks])
     items, scores = unpack(np.concatenate([block[block != NOTHING] for block in blocks]))
     return Candidates(items, scores, offsets_of(lengths))
