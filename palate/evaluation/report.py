@@ -44,6 +44,7 @@ def render(results: Mapping[str, Any]) -> str:
         funnel=funnel,
         plots=_funnel_plots(funnel) if funnel else {},
         systems=_systems_table(funnel),
+        also=[{"signal": one.get("signal", ""), "questions": one["questions"], "systems": _systems_table(one)} for one in results.get("also", [])],
         protocols=[_protocol(one) for one in results.get("protocols", [])],
         training=_training(results.get("training", [])),
         latency=[
@@ -297,6 +298,11 @@ def text(results: Mapping[str, Any]) -> str:
         ]
         if rows:
             parts.append(text_table(("paired test", "metric", "difference", "p"), rows))
+    for other in results.get("also", []):
+        table = _systems_table(other)
+        rows = [[row["name"], *(cell and cell["value"] for cell in row["cells"])] for row in table["all"]]
+        title = f"when {other.get('signal', '')} is what counts: {other['questions']:,} questions"
+        parts.append(text_table((f"@{table['k']}", *table["columns"]), rows, title))
     for judged in results.get("protocols", []):
         one = _protocol(judged)
         title = f"{one['name']} ({one['system']}): {one['questions']:,} questions, {one['label']}"

@@ -106,6 +106,13 @@ def test_any_part_may_be_missing(results: dict[str, Any], part: str) -> None:
     report.text({part: results[part]})
 
 
+def test_another_signal_that_counts_has_its_own_table(results: dict[str, Any]) -> None:
+    other = {**results["funnel"], "signal": "loved"}
+    assert "When loved is what counts" in report.render({**results, "also": [other]})
+    assert "when loved is what counts" in report.text({**results, "also": [other]})
+    assert "what counts" not in report.render(results) + report.text(results)
+
+
 def test_hostile_names_are_escaped(results: dict[str, Any]) -> None:
     page = report.render(_renamed(results))
     assert "<script" not in page
