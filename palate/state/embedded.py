@@ -313,7 +313,7 @@ class Embedded:
             for (_, mark), one in zip(steps, kept, strict=True):
                 mark(one)
 
-        return self._log.submit(work, after).wait()
+        return self._log.do(work, after)
 
     def _page_steps(self, page: Mapping[str, Any]) -> tuple[Callable[[sqlite3.Connection], bool], Callable[[bool], None]]:
         """What writes a page, and what marks it as shown once that is on disk."""

@@ -14,6 +14,7 @@ import queue
 import sqlite3
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -81,6 +82,10 @@ class Ticket(Generic[T]):
         return result
 
 
+def _nothing(connection: sqlite3.Connection) -> None:
+    """Work that only wakes the writer."""
+
+
 class Log:
     """The log in ``folder`` (made if need be), or in memory without one. One process at a time. StateError says what is wrong."""
 
@@ -93,6 +98,8 @@ class Log:
         self._closed = False
         self._tasks: queue.SimpleQueue[Ticket[Any] | None] = queue.SimpleQueue()
         self._reading, self._door = threading.Lock(), threading.Lock()
+        self._writing = threading.Lock()  # of the connection that writes
+        self._last = 0.0  # when a caller committed its own work last
         try:
             self._open()
         except BaseException:
@@ -205,12 +212,36 @@ class Log:
             self._tasks.put(ticket)
         return ticket
 
+    def do(self, work: Callable[[sqlite3.Connection], T], after: Callable[[T], Any] | None = None) -> T:
+        """``submit`` and ``wait``. Where the writer has nothing to do, the caller commits by itself: waking two threads costs more than a
+        small commit. (Not so the main thread, which a signal may interrupt halfway.)"""
+        if threading.current_thread() is threading.main_thread() or not self._writing.acquire(blocking=False):
+            return self.submit(work, after).wait()
+        try:
+            ticket: Ticket[T] | None = None
+            with self._door:
+                if self._closed:
+                    raise StateError("the state is closed")
+                if self._tasks.empty() and self._dirty < FULL:
+                    ticket = Ticket(work, after)
+            if ticket is not None:
+                idle = not self._dirty
+                self._commit([ticket])
+                self._last = time.monotonic()
+                if idle or self._dirty >= FULL:  # the writer has to know that there is a write-ahead file to move
+                    self._tasks.put(Ticket(_nothing, None))
+        finally:
+            self._writing.release()
+        return (self.submit(work, after) if ticket is None else ticket).wait()
+
     def _run(self) -> None:
         while True:
             try:
                 first = self._tasks.get(timeout=PAUSE if self._dirty else None)
             except queue.Empty:
-                self._checkpoint()
+                if time.monotonic() - self._last >= PAUSE:
+                    with self._writing:
+                        self._checkpoint()
                 continue
             group: list[Ticket[Any]] = []
             stop = first is None
@@ -225,13 +256,16 @@ class Log:
                         stop = True
                         break
                     if more._alone:
-                        self._commit(group)
+                        with self._writing:
+                            self._commit(group)
                         group = [more]
                         break
                     group.append(more)
-            self._commit(group)
-            if self._dirty >= FULL:
-                self._checkpoint()
+            group = [one for one in group if one._work is not _nothing]
+            with self._writing:
+                self._commit(group)
+                if self._dirty >= FULL:
+                    self._checkpoint()
             if stop:
                 return
 
@@ -331,9 +365,10 @@ class Log:
             self._closed = True
             self._tasks.put(None)
         self._writer.join()
-        self._checkpoint("TRUNCATE")
-        with self._reading:
-            self._release()
+        with self._writing:
+            self._checkpoint("TRUNCATE")
+            with self._reading:
+                self._release()
 
     def _release(self) -> None:
         for name in ("_reader", "_connection"):
