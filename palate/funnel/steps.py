@@ -8,6 +8,7 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
+from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from palate.candidates import Candidates, Floats, Ints, Ragged, Request, offsets
 from palate.contracts import Embedder, Halved, Ranker
 from palate.features.pipeline import FeaturePipeline
 from palate.funnel.sides import BLOCK, ItemSide, blocks, slice_candidates, slice_request, user_batch, user_columns
+from palate.index.topk import plain
 from palate.schema import nearest
 from palate.state.catalogue import Catalogue
 
@@ -123,19 +125,25 @@ class Prerank:
 
     def scores(self, request: Request, candidates: Candidates) -> Floats:
         """float32 ``[N]``."""
-        vectors = self._users.vectors(request)  # [B, D]
+        users = self._users.vectors(request)  # [B, D]
         with torch.inference_mode():
-            if len(request) == 1:
-                whole: Floats = self.items.whole(candidates.items)["vector"].numpy()
-                return whole.take(candidates.items, 0) @ vectors[0]
-            users = torch.from_numpy(vectors)
-            made = np.empty(len(candidates.items), np.float32)
-            requests = torch.from_numpy(candidates.requests)
-            for start in range(0, len(made), BLOCK):
-                some = slice(start, start + BLOCK)
-                items = self.items.take(candidates.items[some])["vector"]  # [N, D]
-                made[some] = _array((items * users[requests[some]]).sum(1))
-            return made
+            vectors: Floats = self.items.whole(candidates.items)["vector"].numpy()  # [n_items, D]
+        if len(request) == 1:
+            return vectors.take(candidates.items, 0) @ users[0]
+        made = np.empty(len(candidates.items), np.float32)
+        _products(vectors, plain(candidates.items, np.int64), plain(candidates.offsets, np.int64), plain(users, np.float32), made)
+        return made
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+def _products(vectors: Floats, rows: Ints, offsets: Ints, users: Floats, out: Floats) -> None:
+    for b in range(len(offsets) - 1):
+        for n in range(offsets[b], offsets[b + 1]):
+            row = rows[n]
+            total = np.float32(0.0)
+            for d in range(users.shape[1]):
+                total += vectors[row, d] * users[b, d]
+            out[n] = total
 
 
 class Rank:
