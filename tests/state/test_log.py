@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -159,3 +160,62 @@ def test_a_missing_log_or_one_of_another_make_is_refused(killed: Path) -> None:
     (killed / "log.sqlite").symlink_to(killed / "elsewhere")
     with pytest.raises(StateError, match="link"):
         opened(killed)
+
+
+def test_callers_commit_by_themselves_where_the_writer_is_idle(tmp_path: Path) -> None:
+    log = Log(tmp_path)
+    log.submit(lambda c: c.execute("CREATE TABLE mine (n INTEGER UNIQUE)") and None).wait()
+    applied: list[int] = []
+    names: set[str] = set()
+    failed: list[Exception] = []
+
+    def insert(connection: sqlite3.Connection, n: int) -> int:
+        return connection.execute("INSERT INTO mine VALUES (?)", (n,)).lastrowid or 0
+
+    def alone() -> None:
+        for _ in range(50):
+            names.add(log.do(lambda c: threading.current_thread().name))
+            time.sleep(0.005)
+
+    single = threading.Thread(target=alone, name="caller")
+    single.start()
+    single.join()
+    assert "caller" in names
+
+    def call(first: int) -> None:
+        for n in range(first, first + 20):
+            (log.do if n % 3 else lambda *work: log.submit(*work).wait())(lambda c, n=n: insert(c, n), applied.append)
+        try:
+            log.do(lambda c: insert(c, first))
+        except sqlite3.IntegrityError as error:
+            failed.append(error)
+
+    callers = [threading.Thread(target=call, args=(100 * one,)) for one in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert applied == list(range(1, 81))  # in the log's order
+    assert len(failed) == 4
+    assert log.do(lambda c: threading.current_thread().name) == "palate-log"  # the main thread leaves it to the writer
+    until = time.monotonic() + 10
+    while log._dirty and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not log._dirty  # the write-ahead file was moved in the pause
+    log.close()
+    late: list[Exception] = []
+
+    def after_the_end() -> None:
+        try:
+            log.do(lambda c: None)
+        except StateError as error:
+            late.append(error)
+
+    thread = threading.Thread(target=after_the_end)
+    thread.start()
+    thread.join()
+    assert len(late) == 1
+    reopened = Log(tmp_path)
+    with reopened.reading() as connection:
+        assert connection.execute("SELECT count(*) FROM mine").fetchone() == (80,)
+    reopened.close()
