@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _NEEDED = ["torch", "numpy", "scipy", "numba", "polars", "faiss", "fastapi", "uvicorn", "typer", "rich", "jinja2"]
-_NEEDED += ["prometheus_client", "structlog", "safetensors", "rbloom", "fastbloom_rs"]
+_NEEDED += ["prometheus_client", "structlog", "safetensors"]
 
 
 @dataclass(frozen=True, slots=True)
