@@ -269,7 +269,7 @@ def page(results: Mapping[str, Mapping[str, Any]]) -> str:
         text += ["", f"## {area.title}", "", area.protocol, ""]
         text += ["| row | ours | beside | ratio | target | met | protocol |", "|---|---|---|---|---|---|---|"]
         text += [f"| {' | '.join(cell.replace('|', '/') for cell in row.cells())} |" for row in area.rows(found["lines"])]
-        load = f"load {machine['load_before']} before and {machine['load_after']} after"
+        load = found.get("note") or f"load {machine['load_before']} before and {machine['load_after']} after"
         text += ["", f"`{found['command']}` on {machine['cores']} cores ({machine['machine']}), Python {machine['python']}, {versions}; {load}."]
     return "\n".join(text) + "\n"
 
