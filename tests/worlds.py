@@ -28,8 +28,12 @@ def schema_of_everything(*labels: Label) -> Schema:
             Feature("user_id", "user", "category", 40),
             Feature("age", "user", "number"),
             Feature("history", "user", "sequence", 60, length=5, shares="item_id"),
+            Feature("history_gaps", "user", "sequence", 42, length=5),
+            Feature("history_genre", "user", "sequence", 9, length=5, shares="genre"),
             Feature("hour", "context", "category", 26),
+            Feature("scene", "context", "category", 5),
             Feature("item_id", "item", "category", 60),
+            Feature("genre", "item", "category", 9),
             Feature("tags", "item", "sequence", 12, length=3),
             Feature("year", "item", "number"),
             Feature("text", "item", "vector", dim=4),
@@ -40,19 +44,20 @@ def schema_of_everything(*labels: Label) -> Schema:
         user_id="user_id",
         item_id="item_id",
         history="history",
+        domain="scene",
     )
 
 
 def columns(schema: Schema, size: int, *owners: Owner, seed: int = 0) -> dict[str, torch.Tensor]:
-    """Random values that are in order, ids from 2 up; sequences end in padding."""
+    """Random values that are in order, ids from 2 up; sequences end in padding, a user's all at the same place."""
     random = torch.Generator().manual_seed(seed)
-    found = {}
+    found, ends = {}, torch.rand(size, 1, generator=random)
     for feature in schema.of(*owners) if owners else schema.features:
         if feature.kind == "category":
             found[feature.name] = torch.randint(2, feature.vocab_size, (size,), generator=random)
         elif feature.kind == "sequence":
             ids = torch.randint(2, feature.vocab_size, (size, feature.length), generator=random)
-            lengths = torch.randint(1, feature.length + 1, (size, 1), generator=random)
+            lengths = 1 + (ends if feature.owner == "user" else torch.rand(size, 1, generator=random)).mul(feature.length).long()
             found[feature.name] = torch.where(torch.arange(feature.length) < lengths, ids, 0)
         elif feature.kind == "number":
             found[feature.name] = torch.randn(size, generator=random)
@@ -82,26 +87,44 @@ def paired(schema: Schema, size: int, items: int = 50, uniform: int = 0, seed: i
 class Checkerboard:
     """Users and items are black or white and a user takes all items of their colour; one item of each user is withheld.
 
-    Who looks at colours (that nobody states) finds the withheld item before any of the other colour.
+    Who looks at colours (that nobody states) finds the withheld item before any of the other colour. With ``parts`` a row also has what
+    some models cannot do without: four other items of the user's colour as a history, a scene, and a second task, whether what was taken is kept.
     """
 
-    def __init__(self, users: int = 12, items: int = 12) -> None:
-        self.users, self.items = users, items
+    def __init__(self, users: int = 12, items: int = 12, parts: bool = False) -> None:
+        self.users, self.items, self.parts = users, items, parts
         self.takes = np.add.outer(np.arange(users), np.arange(items)) % 2 == 0
         self.withheld = np.array([np.flatnonzero(self.takes[user])[user // 2 % (items // 2)] for user in range(users)])
         self.known = np.ones((users, items), bool)
         self.known[np.arange(users), self.withheld] = False
+        features = [Feature("user_id", "user", "category", users + 2), Feature("item_id", "item", "category", items + 2)]
+        if parts:
+            features.append(Feature("history", "user", "sequence", items + 2, length=4, shares="item_id"))
+            features.append(Feature("scene", "context", "category", 3))
         self.schema = Schema(
-            (Feature("user_id", "user", "category", users + 2), Feature("item_id", "item", "category", items + 2)),
-            (Label("take"),),
+            tuple(features),
+            (Label("take"), Label("keep")) if parts else (Label("take"),),
             user_id="user_id",
             item_id="item_id",
+            history="history" if parts else "",
+            domain="scene" if parts else "",
         )
+
+    def columns(self, users: np.ndarray[Any, Any], items: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
+        """These cells; a history never holds the row's own item, and is as long whether it was taken or not."""
+        found = {"user_id": users + 2, "item_id": items + 2}
+        if self.parts:
+            taken = [np.flatnonzero(self.known[user] & self.takes[user]) for user in range(self.users)]
+            others = [[one for one in np.roll(taken[user], item) if one != item][:4] for user, item in zip(users, items, strict=True)]
+            found |= {"history": np.array(others) + 2, "scene": np.full(len(users), 2)}
+        return found
 
     def rows(self) -> Pointwise:
         """All known cells of the board, labelled by whether they were taken."""
         users, items = np.nonzero(self.known)
-        return Pointwise({"user_id": users + 2, "item_id": items + 2}, {"take": self.takes[users, items].astype(np.float32)}, users)
+        takes = self.takes[users, items].astype(np.float32)
+        labels = {"take": takes, "keep": np.where(takes > 0, takes, np.nan)} if self.parts else {"take": takes}
+        return Pointwise(self.columns(users, items), labels, users)
 
     def pairs(self, **options: Any) -> Pairs:
         """The known cells that were taken."""
@@ -111,7 +134,7 @@ class Checkerboard:
     def board(self) -> Batch:
         """Every cell, user by user."""
         users, items = np.indices(self.takes.shape).reshape(2, -1)
-        return Batch.of({"user_id": users + 2, "item_id": items + 2})
+        return Batch.of(self.columns(users, items))
 
     def solved_by(self, scores: np.ndarray[Any, Any]) -> bool:
         """Whether ``scores [users, items]`` put each user's withheld item before every item of the other colour."""
