@@ -19,12 +19,18 @@ class Table(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(rows, dim))
 
-    def forward(self, ids: Tensor) -> Tensor:
-        return F.embedding(ids, self.weight, sparse=True)
+    def forward(self, ids: Tensor, padding: int | None = None) -> Tensor:
+        """Rows ``[..., dim]``; the row ``padding`` never gets a gradient."""
+        return F.embedding(ids, self.weight, padding_idx=padding, sparse=True)
 
     def mean(self, ids: Tensor, padding: int) -> Tensor:
         """Mean over the last axis of ``ids [N, L]`` without the ids equal to ``padding``; zeros where nothing is left."""
         return F.embedding_bag(ids, self.weight, mode="mean", padding_idx=padding, sparse=True)
+
+
+def once(column: Tensor) -> Tensor:
+    """``[1, ...]`` of a column whose rows are all the same memory (one user's, expanded over candidates), else the column."""
+    return column[:1] if len(column) > 1 and column.stride(0) == 0 else column
 
 
 def tables(model: nn.Module) -> list[nn.Parameter]:
@@ -38,29 +44,31 @@ class Embedding(nn.Module):
     A category is a row of the table; a sequence is the mean of its items' rows (padding left out, nothing = zeros); a number is its value times a
     vector learned for the field (a value that is missing or not finite gives zeros); a vector goes through a linear map. A feature
     that ``shares`` another's table has its rows. Fields come in the order of ``names``: categories, sequences, numbers, vectors.
-    ``standardise`` centres numbers and narrows the wide ones; without it values are taken as they are.
+    ``standardise`` centres numbers and narrows the wide ones; without it values are taken as they are. Sequences named in ``unpooled`` are no
+    fields: a model asks for the ``rows`` of their places. Sequences and vectors expanded over the batch's rows are computed once.
     """
 
-    def __init__(self, features: Sequence[Feature], dim: int, deviation: float = 0.01) -> None:
+    def __init__(self, features: Sequence[Feature], dim: int, deviation: float = 0.01, unpooled: Sequence[str] = ()) -> None:
         super().__init__()
         if not features:
             raise ValueError("an embedding needs at least one feature")
         if dim < 1:
             raise ValueError(f"dim must be 1 or more, not {dim}")
         order = {"category": 0, "sequence": 1, "number": 2, "vector": 3}
-        self.features = tuple(sorted(features, key=lambda feature: order[feature.kind]))
+        ordered = sorted(features, key=lambda feature: order[feature.kind])
+        self.features = tuple(feature for feature in ordered if feature.name not in unpooled)
         self.names = tuple(feature.name for feature in self.features)
         self.dim = dim
         self._start: dict[str, int] = {}
         self._rows: dict[str, int] = {}
         total = 0
-        for feature in self.features:
+        for feature in ordered:
             if feature.kind in ("category", "sequence"):
                 if feature.vocab_size <= UNKNOWN:
                     raise ValueError(f"feature {feature.name!r} needs a vocab_size above {UNKNOWN} (0 is padding, 1 unknown)")
-                owner = feature.shares if any(f.name == feature.shares for f in self.features) else feature.name
+                owner = feature.shares if any(f.name == feature.shares for f in ordered) else feature.name
                 if owner not in self._start:
-                    size = max(f.vocab_size for f in self.features if owner in (f.name, f.shares))
+                    size = max(f.vocab_size for f in ordered if owner in (f.name, f.shares))
                     self._start[owner], self._rows[owner] = total, size
                     total += size
                 self._start[feature.name], self._rows[feature.name] = self._start[owner], self._rows[owner]
@@ -96,7 +104,7 @@ class Embedding(nn.Module):
         keeps a ranker of few examples from overfitting. A number that never varies stays as it is.
         """
         for feature, place in self._number_at.items():
-            values = _column(batch, feature, 1, ids=False).double()
+            values = column_of(batch, feature, 1, ids=False).double()
             values = values[torch.isfinite(values)]
             if not len(values):
                 continue
@@ -123,23 +131,33 @@ class Embedding(nn.Module):
             parts.append(self.table(ids + plan.starts))
         for name in plan.sequences:
             assert self.table is not None
-            ids = _column(batch, name, 2)
-            if ids.numel() and (int(ids.min()) < 0 or int(ids.max()) >= self._rows[name]):
-                raise ValueError(f"feature {name!r} has ids outside 0..{self._rows[name] - 1}")
-            parts.append(self.table.mean(ids + self._start[name], self._start[name])[:, None])
+            column = column_of(batch, name, 2)
+            pooled = self.table.mean(self._placed(name, once(column)), self._start[name])
+            parts.append(pooled.expand(len(column), -1)[:, None])
         if plan.numbers:
-            values, vectors = self._numbers(batch, plan)
-            parts.append(values[:, :, None] * vectors)
+            values, of_fields = self._numbers(batch, plan)
+            parts.append(values[:, :, None] * of_fields)
         for name in plan.vectors:
-            layer, values = self.vectors[f"{self.names.index(name)}"], torch.nan_to_num(_column(batch, name, 2, ids=False).float(), 0.0, 0.0, 0.0)
-            if values.shape[1] != layer.in_features:
-                raise ValueError(f"feature {name!r} must be [N, {layer.in_features}], not {list(values.shape)}")
-            parts.append(layer(values)[:, None])
+            layer, column = self.vectors[f"{self.names.index(name)}"], column_of(batch, name, 2, ids=False)
+            if column.shape[1] != layer.in_features:
+                raise ValueError(f"feature {name!r} must be [N, {layer.in_features}], not {list(column.shape)}")
+            vectors = layer(torch.nan_to_num(once(column).float(), 0.0, 0.0, 0.0))
+            parts.append(vectors.expand(len(column), -1)[:, None])
         if not parts:
             return torch.zeros(1, 0, self.dim)  # no field of these owners: one row that adds nothing
         if len({len(part) for part in parts}) > 1:
             raise ValueError(f"the columns of the batch have different lengths: {', '.join(f'{name} {len(batch[name])}' for name in plan.names)}")
         return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+    def rows(self, name: str, ids: Tensor) -> Tensor:
+        """``[..., D]`` of the ``ids`` of a category's or sequence's table, one vector each: zeros at padding (whose row learns nothing)."""
+        assert self.table is not None
+        return self.table(self._placed(name, ids), self._start[name])
+
+    def _placed(self, name: str, ids: Tensor) -> Tensor:
+        if ids.numel() and (int(ids.min()) < 0 or int(ids.max()) >= self._rows[name]):
+            raise ValueError(f"feature {name!r} has ids outside 0..{self._rows[name] - 1}")
+        return ids + self._start[name]
 
     def only_numbers(self, batch: Batch, *owners: Owner) -> tuple[Tensor, Tensor] | None:
         """Values ``[N, F]`` and vectors ``[F, D]`` whose products are the fields, where these owners have numbers and nothing else."""
@@ -174,7 +192,8 @@ class Plan:
         return len(self.names)
 
 
-def _column(batch: Batch, name: str, axes: int, ids: bool = True) -> Tensor:
+def column_of(batch: Batch, name: str, axes: int, ids: bool = True) -> Tensor:
+    """The column ``name``; ValueError where it is missing, has other than ``axes`` axes, or should be whole ids and is not."""
     column = batch.get(name)
     if column is None:
         raise ValueError(f"the batch has no column {name!r}; it has {', '.join(sorted(batch)) or 'none'}")
@@ -186,7 +205,7 @@ def _column(batch: Batch, name: str, axes: int, ids: bool = True) -> Tensor:
 
 
 def _stacked(batch: Batch, names: Sequence[str], ids: bool = True) -> Tensor:
-    found = [_column(batch, name, 1, ids) for name in names]
+    found = [column_of(batch, name, 1, ids) for name in names]
     if len({len(column) for column in found}) > 1:
         raise ValueError(f"the columns of the batch have different lengths: {', '.join(f'{name} {len(batch[name])}' for name in names)}")
     return torch.stack(found, 1)
