@@ -39,3 +39,25 @@ def of_numbers(values: Tensor, vectors: Tensor, half_of_fields: Callable[[Tensor
         by_value = (squares if name in squared else values) @ part.flatten(1)
         found[name] = by_value.view(len(values), *part.shape[1:])
     return found
+
+
+def placed(fields: Tensor, places: Tensor, among: Tensor) -> Tensor:
+    """Of ``fields [N, f, D]``, which stand at ``places [f]``, those that stand at ``among [G]``: ``[N, G, D]``, in halves that add up.
+
+    Zeros for a place of ``among`` that they do not have; ``[N, 1, 1]`` where they have none of them.
+    """
+    into, source = (among[:, None] == places).nonzero().unbind(1)
+    if not len(into):
+        return fields.new_zeros(len(fields), 1, 1)
+    found = fields.index_select(1, source)
+    if len(into) == len(among):
+        return found
+    return fields.new_zeros(len(fields), len(among), fields.shape[2]).index_copy(1, into, found)
+
+
+def share(fields: Tensor, weight: Tensor, places: Tensor) -> Tensor:
+    """Of the product of all fields with ``weight [F D, P]`` the share ``[N, P]`` of ``fields [N, f, D]``, which stand at ``places [f]``."""
+    dim = fields.shape[2]
+    if len(places) * dim != len(weight):
+        weight = weight.view(-1, dim, weight.shape[1]).index_select(0, places).flatten(0, 1)
+    return fields.flatten(1) @ weight

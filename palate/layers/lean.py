@@ -158,7 +158,7 @@ class LeanTower:
     @classmethod
     def of(cls, embedding: Embedding, tower: Tower, normalise: bool, *owners: Owner) -> Self | None:
         fields = LeanFields.of(embedding, *owners)
-        return None if fields is None else cls(fields, tower, normalise)
+        return cls(fields, tower, normalise) if fields is not None and tower.plain else None
 
     def __call__(self, columns: Columns) -> Floats | None:
         """float32 ``[B, D]``; None for columns that the layers have to judge."""
@@ -193,9 +193,12 @@ class LeanHalves:
 
     @classmethod
     def of(cls, embedding: Embedding, tower: Tower, bias: Tensor | None, second: Tensor | None, tasks: int) -> Self | None:
-        """``second [D, T]`` and the ``bias``: those of a factorization machine; None without one. None where a pair's field is no number."""
+        """``second [D, T]`` and the ``bias``: those of a factorization machine; None without one.
+
+        None where a pair's field is no number or the tower is not plain.
+        """
         user, pair = LeanFields.of(embedding, "user", "context"), LeanFields.of(embedding, "pair")
-        if user is None or pair is None or pair.bags or not len(tower.layers):
+        if user is None or pair is None or pair.bags or not len(tower.layers) or not tower.plain:
             return None
         return cls(user, pair, tower, bias, second, tasks)
 

@@ -14,7 +14,15 @@ from palate.schema import Feature, Schema
 from tests.worlds import TASKS, columns, schema_of_everything
 
 SCHEMA = schema_of_everything()
-MODELS = [(DeepFM, {}), (DeepFM, {"form": "serial"}), (MLP, {}), (DeepFM, {"hidden": ()}), (MLP, {"hidden": (8,)})]
+MODELS = [
+    (DeepFM, {}),
+    (DeepFM, {"form": "serial"}),
+    (MLP, {}),
+    (DeepFM, {"hidden": ()}),
+    (MLP, {"hidden": (8,)}),
+    (MLP, {"block": "lhuc"}),
+    (MLP, {"block": "recycle"}),
+]
 
 
 @pytest.mark.parametrize(("model", "options"), MODELS)
@@ -34,7 +42,7 @@ def test_halves_add_up_to_forward(model: Any, options: dict[str, Any]) -> None:
     assert found.shape == (5, 2)
 
 
-@pytest.mark.parametrize(("model", "options"), MODELS[:3])
+@pytest.mark.parametrize(("model", "options"), [one for one in MODELS if "hidden" not in one[1]])
 def test_an_owner_without_features_adds_nothing(model: Any, options: dict[str, Any]) -> None:
     schema = Schema((Feature("u", "user", "category", 9), Feature("i", "item", "category", 9)), TASKS)
     ranker = model(schema, **options).eval()
