@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
@@ -21,8 +22,8 @@ from palate.datasets.pairs import Pairs
 from palate.datasets.pointwise import Pointwise
 from palate.layers.embedding import Embedding
 from palate.layers.lean import LeanHalves, LeanTower
-from palate.layers.losses import binary_cross_entropy
-from palate.schema import Schema
+from palate.layers.losses import of_task
+from palate.schema import Label, Schema
 
 SAMPLE = 65_536  #: examples that a ranker looks at before its first step
 
@@ -33,6 +34,18 @@ class Examples(Protocol):
     def __len__(self) -> int: ...
 
     def batch(self, chosen: Tensor, generator: torch.Generator | None = None) -> Batch: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Portion:
+    """Some of a model's weights, and how they are trained where that is not left to the trainer.
+
+    ``method`` is one of the trainer's optimisers, ``options`` are its own (``{"l1": 1.0}``); what is left out is the trainer's.
+    """
+
+    weights: Sequence[nn.Parameter]
+    method: str
+    options: Mapping[str, float] = field(default_factory=dict)
 
 
 class Model(nn.Module):
@@ -47,6 +60,10 @@ class Model(nn.Module):
     def begin(self, examples: Examples) -> None:
         """Called by the trainer before the first step: take from the examples what a good start needs. Does nothing here."""
 
+    def portions(self) -> tuple[Portion, ...]:
+        """Weights that are trained otherwise than the trainer's options say. None here."""
+        return ()
+
 
 class Ranker(Model):
     """Scores (user, item) rows on every task of the schema. You write ``forward(batch) -> logits [B, T]``."""
@@ -58,17 +75,21 @@ class Ranker(Model):
         if not schema.labels:
             raise ValueError(f"{type(self).__name__} needs at least one label: name the tasks in the recipe")
         self.tasks: tuple[str, ...] = tuple(label.name for label in schema.labels)
-        self._weights = tuple(label.weight for label in schema.labels)
+        self.labels = schema.labels
         self.started: Tensor  # an empty model's start is made once, also over several fittings
         self.register_buffer("started", torch.zeros((), dtype=torch.bool))
 
     def loss(self, batch: Batch) -> Tensor:
-        """Weighted sum over tasks of the mean binary cross-entropy of the rows that have this task's label; rows count by their ``weight``."""
+        """Sum over tasks of the loss that its label names times its weight, over the rows that have this task's label."""
         logits = self(batch)  # [B, T]
         total = logits.new_zeros(())
-        for t, task in enumerate(self.tasks):
-            total = total + self._weights[t] * binary_cross_entropy(logits[:, t], batch[f"label:{task}"], batch.get("weight"))
+        for t, label in enumerate(self.labels):
+            total = total + label.weight * self.task_loss(label, logits[:, t], batch)
         return total
+
+    def task_loss(self, label: Label, logits: Tensor, batch: Batch) -> Tensor:
+        """The loss of one task alone, from its ``logits [B]``; point-wise ones count rows by their ``weight``."""
+        return of_task(label.minimises, logits, batch[f"label:{label.name}"], batch.get("group"), batch.get("weight"))
 
     def last_bias(self) -> Tensor | None:
         """What is added to the logits last, ``[T]``: the attribute ``bias`` if there is one of that shape."""
@@ -77,7 +98,7 @@ class Ranker(Model):
 
     @torch.no_grad()
     def begin(self, examples: Examples) -> None:
-        """Centre numbers, and start each task's bias at the log-odds of its label (Lin et al., ICCV 2017, section 3.3).
+        """Centre numbers, and start each task's bias at the log-odds of its label (Lin et al., ICCV 2017, section 3.3), or a number's mean.
 
         From a bias of 0 the thousands of steps to the log-odds of a rare label are taken by every weight whose input is not centred,
         in whatever direction lowers all logits: popularity and the scores of recall begin by counting against an item.
@@ -91,19 +112,27 @@ class Ranker(Model):
                 part.standardise(batch)
         bias = self.last_bias()
         if bias is not None:
-            for t, task in enumerate(self.tasks):
-                labels = batch[f"label:{task}"]
+            for t, label in enumerate(self.labels):
+                labels = batch[f"label:{label.name}"]
                 weights = torch.where(torch.isnan(labels), 0.0, batch.get("weight", torch.ones_like(labels)))
                 known = int((weights > 0).sum())
                 if known:
                     rate = float((weights * labels.nan_to_num(0.0)).sum() / weights.sum())
                     margin = 0.5 / known  # a label never seen is rare, not impossible
-                    bias[t] = math.log(max(rate, margin) / max(1 - rate, margin))
+                    bias[t] = rate if label.kind == "number" else math.log(max(rate, margin) / max(1 - rate, margin))
         self.started.fill_(True)
 
     def predict(self, batch: Batch) -> Tensor:
-        """Probabilities ``[B, T]``."""
-        return torch.sigmoid(self(batch))
+        """What ``answers`` gives of the logits: ``[B, T]``."""
+        return self.answers(self(batch))
+
+    def answers(self, logits: Tensor) -> Tensor:
+        """Each task's probability from ``logits [B, T]``; of a task that is a number the value itself."""
+        numbers = [t for t, label in enumerate(self.labels) if label.kind == "number"]
+        found = torch.sigmoid(logits)
+        if numbers:
+            found[:, numbers] = logits[:, numbers]
+        return found
 
     def exported(self) -> LeanHalves | None:
         """The weights as they are now, as compiled loops that give what ``predict`` does; None where it cannot be had. Optional."""

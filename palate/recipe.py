@@ -97,12 +97,18 @@ class State:
 class Task:
     """One thing to predict of an offered item: that the user's later events on it show ``signal``.
 
-    Without ``given`` every candidate has the label. With it only candidates whose later events show ``given``.
+    Without ``given`` every candidate has the label. With it only candidates whose later events show ``given``. ``kind`` ``number``: what is
+    predicted is the value of the last of these events, 0 where there is none. ``loss weight`` as in ``Label``.
     """
 
     signal: str
     given: str = ""
     weight: float = 1.0
+    kind: Literal["binary", "number"] = "binary"
+    loss: str = ""
+
+    def __post_init__(self) -> None:
+        Label("", self.kind, self.weight, self.loss)  # refuses what does not fit
 
 
 @dataclass(frozen=True)
@@ -236,7 +242,7 @@ class Recipe:
 
     @property
     def labels(self) -> tuple[Label, ...]:
-        return tuple(Label(name, weight=task.weight) for name, task in self.tasks.items())
+        return tuple(Label(name, task.kind, task.weight, task.loss) for name, task in self.tasks.items())
 
     def make(self, model: str, *provided: Any) -> Any:
         """A fresh, untrained model of this recipe."""

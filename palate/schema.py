@@ -49,13 +49,41 @@ class Feature:
     shares: str = ""
 
 
+POINTWISE = ("binary_cross_entropy", "mean_squared_error")
+GROUPWISE = ("listnet", "softmax", "lambdarank", "bpr")  #: losses that compare the rows of a group
+
+
 @dataclass(frozen=True, slots=True)
 class Label:
-    """One task: ``kind`` ``binary`` or ``number``; ``weight`` multiplies its loss."""
+    """One task: ``kind`` ``binary`` or ``number``; ``weight`` multiplies its loss.
+
+    ``loss`` is a function of ``layers/losses.py``; "" is that of its kind: ``binary_cross_entropy``, or ``mean_squared_error`` for a number.
+    ``lambdarank@10`` looks at the first 10 places.
+    """
 
     name: str
     kind: Literal["binary", "number"] = "binary"
     weight: float = 1.0
+    loss: str = ""
+
+    def __post_init__(self) -> None:
+        name, at, k = self.loss.partition("@")
+        if self.loss and (name not in (*POINTWISE, *GROUPWISE) or (at and (name != "lambdarank" or not k.isdecimal() or int(k) < 1))):
+            raise ValueError(f"there is no loss {self.loss!r}{nearest(self.loss, (*POINTWISE, *GROUPWISE))}")
+        if not 0 <= self.weight < float("inf"):
+            raise ValueError(f"weight must be a finite number of at least 0, not {self.weight}")
+        if self.kind == "number" and name == "binary_cross_entropy":
+            raise ValueError("loss binary_cross_entropy is for labels of 0 and 1, not for a number")
+
+    @property
+    def minimises(self) -> str:
+        """The loss by name."""
+        return self.loss or ("binary_cross_entropy" if self.kind == "binary" else "mean_squared_error")
+
+    @property
+    def grouped(self) -> bool:
+        """Whether its loss needs whole groups in a batch."""
+        return self.minimises.partition("@")[0] in GROUPWISE
 
 
 @dataclass(frozen=True)

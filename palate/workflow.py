@@ -251,7 +251,9 @@ class Training:
             name = recipe.rank.model
             start = time.perf_counter()
             ranker = assembly.make(recipe, name, self.data.items, pipeline)
-            parts.models[name] = self.fit(name, ranker, examples.pointwise(), lambda: validation.ndcg(probabilities(ranker, validation)[:, 0]))
+            rows = examples.pointwise()
+            learnt = rows.by_group() if any(label.grouped for label in recipe.labels) else rows
+            parts.models[name] = self.fit(name, ranker, learnt, lambda: validation.ndcg(probabilities(ranker, validation)[:, 0]))
             parts.powers = dict(recipe.rank.powers) or choose_powers(ranker, validation, tuple(recipe.tasks))
             shown = " · ".join(f"{task}^{power:g}" for task, power in parts.powers.items())
             self.report(f"  rank {name}: trained in {time.perf_counter() - start:.1f} s, score = {shown}")
@@ -284,7 +286,7 @@ class Training:
                 continue
             models = self.recall(rows.before(begin), begin, f"the first {len(rows.before(begin)):,} events (fold {fold + 1} of {plan.folds})")
             funnel = Funnel(Parts(recipe, self.data.items, self.data.users, self.pipeline, models).routes(), strict=True)
-            outcomes = Outcomes.of(known, tasks, len(self.data.items))
+            outcomes = Outcomes.of(known, tasks, len(self.data.items), [name for name, task in recipe.tasks.items() if task.kind == "number"])
             made.append(self._offered(funnel, users, moments, outcomes, 0 if last else plan.negatives))
         made = [part for part in made if len(part)]
         if not made:
@@ -476,7 +478,7 @@ def evaluate(run: OpenRun | str | Path, *, report: Report | None = None, rolling
     takers = np.bincount(taken.items[taken.items >= 0], minlength=sizes[1])
     lists = stages.Lists(sizes[1], takers, sizes[0], _sets(run.items))
     quotas = {route.model: route.quota for route in recipe.recall}
-    tasks = {name: (task.signal, task.given) for name, task in recipe.tasks.items()} if recipe.rank else {}
+    tasks = {name: (task.signal, task.given) for name, task in recipe.tasks.items() if task.kind == "binary"} if recipe.rank else {}
     relevant = recipe.evaluation.relevant or (recipe.positive,)
     measured = []
     for signal in relevant:

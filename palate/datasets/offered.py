@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from palate.candidates import Candidates, Ints, Request
+from palate.candidates import Candidates, Floats, Ints, Request
 from palate.datasets.pointwise import Pointwise
 from palate.features.pipeline import FeaturePipeline
 from palate.state.rows import EventRows
@@ -17,47 +17,56 @@ from palate.state.rows import EventRows
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Which (user, item) pairs show each task's signal at or after a moment."""
+    """Which (user, item) pairs show each task's signal at or after a moment, and what that is worth: 1, or the event's value."""
 
-    tasks: dict[str, tuple[Ints, Ints, Ints, Ints]]
+    tasks: dict[str, tuple[_Last, _Last | None]]
     n_items: int
 
     @classmethod
-    def of(cls, rows: EventRows, tasks: Mapping[str, tuple[str, str]], n_items: int) -> Outcomes:
-        """``tasks``: for each name its signal and the signal it is given ("" for none)."""
-        none = np.empty(0, np.int64)
+    def of(cls, rows: EventRows, tasks: Mapping[str, tuple[str, str]], n_items: int, numbers: Collection[str] = ()) -> Outcomes:
+        """``tasks``: for each name its signal and the signal it is given ("" for none); ``numbers``: those that ask for the event's value."""
         found = {}
         for name, (signal, given) in tasks.items():
-            found[name] = (*cls._last(rows.showing(signal), n_items), *(cls._last(rows.showing(given), n_items) if given else (none, none)))
+            shown = _Last.of(rows.showing(signal), n_items, valued=name in numbers)
+            found[name] = (shown, _Last.of(rows.showing(given), n_items) if given else None)
         return cls(found, n_items)
 
-    @staticmethod
-    def _last(rows: EventRows, n_items: int) -> tuple[Ints, Ints]:
-        """Ascending keys of pairs and the time of each pair's last event."""
+    def labels(self, request: Request, offered: Candidates) -> dict[str, NDArray[np.float32]]:
+        """Each task's label of each candidate: 1 or the event's value, 0, or NaN where the task's condition does not hold."""
+        owner = offered.requests
+        key, now = request.users[owner] * np.int64(self.n_items) + offered.items, request.now[owner]
+        found = {}
+        for name, (shown, given) in self.tasks.items():
+            label = shown.since(key, now)
+            if given is not None:
+                label[given.since(key, now) == 0] = np.nan
+            found[name] = label
+        return found
+
+
+@dataclass(frozen=True)
+class _Last:
+    """Ascending ``keys`` of pairs, the time of each pair's last event and what it is worth."""
+
+    keys: Ints
+    times: Ints
+    worth: Floats
+
+    @classmethod
+    def of(cls, rows: EventRows, n_items: int, valued: bool = False) -> _Last:
         key = rows.users * np.int64(n_items) + rows.items
         order = np.lexsort((rows.times, key))
         key, times = key[order], rows.times[order]
         last = np.r_[key[1:] != key[:-1], True] if len(key) else np.empty(0, bool)
-        return key[last], times[last]
+        worth = rows.values[order][last] if valued else np.ones(int(last.sum()), np.float32)
+        return cls(key[last], times[last], worth)
 
-    def labels(self, request: Request, offered: Candidates) -> dict[str, NDArray[np.float32]]:
-        """Each task's label of each candidate: 1, 0, or NaN where the task's condition does not hold."""
-        owner = offered.requests
-        key, now = request.users[owner] * np.int64(self.n_items) + offered.items, request.now[owner]
-
-        def shown(keys: Ints, times: Ints) -> NDArray[np.bool_]:
-            if not len(keys):
-                return np.zeros(len(key), bool)
-            place = np.minimum(np.searchsorted(keys, key), len(keys) - 1)
-            return (keys[place] == key) & (times[place] >= now)
-
-        found = {}
-        for name, (keys, times, given, given_times) in self.tasks.items():
-            label = shown(keys, times).astype(np.float32)
-            if len(given):
-                label[~shown(given, given_times)] = np.nan
-            found[name] = label
-        return found
+    def since(self, key: Ints, now: Ints) -> NDArray[np.float32]:
+        """What the last event of each pair is worth where it is not before ``now``, else 0."""
+        if not len(self.keys):
+            return np.zeros(len(key), np.float32)
+        place = np.minimum(np.searchsorted(self.keys, key), len(self.keys) - 1)
+        return np.where((self.keys[place] == key) & (self.times[place] >= now), self.worth[place], np.float32(0.0))
 
 
 @dataclass(frozen=True)

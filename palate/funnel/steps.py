@@ -149,6 +149,8 @@ def _products(vectors: Floats, rows: Ints, offsets: Ints, users: Floats, out: Fl
 class Rank:
     """Scores every candidate: the product of each task's probability to its power. Each probability becomes a column named after the task.
 
+    A task that is a number counts by its predicted value, which must be above 0 to tell candidates apart.
+
     ``powers`` by task (None: 1 each; a task that is left out does not count); a request's ``parameters["powers"]`` goes before them.
     Where the ranker is ``Halved`` the user's half is computed once a request and the items' halves are kept by row.
     """
@@ -159,7 +161,8 @@ class Rank:
         self.halved: Halved | None = ranker if isinstance(ranker, Halved) and type(ranker).predict is Ranker.predict else None
         halved = self.halved
         self.items = ItemSide(pipeline, dict if halved is None else lambda batch: halved.half(batch, "item"))
-        self._lean = lean = ranker.exported() if halved is not None else None
+        plain = type(ranker).answers is Ranker.answers and all(label.kind == "binary" for label in ranker.labels)
+        self._lean = lean = ranker.exported() if halved is not None and plain else None
         if halved is not None and lean is not None:
             self._packed = ItemSide(pipeline, lambda batch: {"half": lean.pack(halved.half(batch, "item"))})
 
@@ -218,7 +221,7 @@ class Rank:
             halves[0] = {name: values.index_select(0, requests) for name, values in halves[0].items()}
         if pairs:
             halves.append(self.halved.half(pairs, "pair"))
-        return torch.sigmoid(self.halved.combine(*halves))
+        return self.ranker.answers(self.halved.combine(*halves))
 
 
 def _finite(columns: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:

@@ -1,9 +1,13 @@
 """Losses as plain functions of scores: no model, no state. All give a scalar, the mean over what they compare.
 
 Pair-wise ones take ``positive [B]`` and ``negative [B, N]``; an entry of minus infinity means "no negative here" and counts for nothing.
+List-wise ones take ``scores labels groups``, all ``[N]``: rows of one group share a number in ``groups`` and need not stand together; rows
+labelled NaN are left out, and so are groups in which nothing is left to compare. Each group weighs the same.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -14,6 +18,13 @@ def _mean_where(values: Tensor, known: Tensor) -> Tensor:
     return torch.where(known, values, 0.0).sum() / known.sum().clamp(min=1)
 
 
+def _weighted(values: Tensor, known: Tensor, weights: Tensor | None) -> Tensor:
+    if weights is None:
+        return _mean_where(values, known)
+    weights = torch.where(known, weights, 0.0)
+    return (weights * values).sum() / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)
+
+
 def binary_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
     """Mean log loss of ``logits [B]`` against ``labels [B]`` in [0, 1]; rows labelled NaN are left out (0 when none is left).
 
@@ -21,16 +32,13 @@ def binary_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None 
     """
     known = ~torch.isnan(labels)
     values = F.binary_cross_entropy_with_logits(logits, torch.where(known, labels, 0.0), reduction="none")
-    if weights is None:
-        return _mean_where(values, known)
-    weights = torch.where(known, weights, 0.0)
-    return (weights * values).sum() / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)
+    return _weighted(values, known, weights)
 
 
-def mean_squared_error(scores: Tensor, labels: Tensor) -> Tensor:
-    """Mean squared difference of ``scores [B]`` and ``labels [B]``; rows labelled NaN are left out (0 when none is left)."""
+def mean_squared_error(scores: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Mean squared difference of ``scores [B]`` and ``labels [B]``, with ``weights [B]`` a weighted mean; rows labelled NaN are left out."""
     known = ~torch.isnan(labels)
-    return _mean_where((scores - torch.where(known, labels, 0.0)) ** 2, known)
+    return _weighted((scores - torch.where(known, labels, 0.0)) ** 2, known, weights)
 
 
 def bpr(positive: Tensor, negative: Tensor) -> Tensor:
@@ -56,20 +64,119 @@ def sampled_softmax(scores: Tensor, log_q: Tensor | None = None) -> Tensor:
     return F.cross_entropy(corrected, torch.arange(len(scores), device=scores.device))
 
 
-def listwise(scores: Tensor, teacher: Tensor, groups: Tensor, temperature: float = 1.0) -> Tensor:
-    """Kullback-Leibler divergence from softmax(scores) to softmax(teacher / temperature) within each group, mean over groups.
+def listnet(scores: Tensor, labels: Tensor, groups: Tensor, temperature: float = 1.0) -> Tensor:
+    """Divergence (KL) from softmax(scores) to softmax(labels / temperature) within each group, mean over groups.
 
-    ``scores teacher groups`` are ``[N]``; rows of one group share a number in ``groups`` and need not stand together.
-    Cao et al. (ListNet), ICML 2007.
+    Its gradient is that of the cross-entropy of the top-one probabilities. Cao et al., "Learning to Rank: From Pairwise Approach to
+    Listwise Approach", ICML 2007. With labels of 0 and 1 and temperature 1 a taken row is wanted only e times as often as another:
+    ``softmax`` asks for more.
     """
-    _, group = torch.unique(groups, return_inverse=True)
-    size = int(group.max()) + 1 if len(group) else 0
-    log_p = _log_softmax(teacher / temperature, group, size)
+    scores, labels, group, size = _grouped(scores, labels, groups)
+    log_p = _log_softmax(labels / temperature, group, size)
     log_s = _log_softmax(scores, group, size)
     return (log_p.exp() * (log_p - log_s)).sum() / max(size, 1)
+
+
+def softmax(scores: Tensor, labels: Tensor, groups: Tensor) -> Tensor:
+    """Cross-entropy of softmax(scores) within each group against labels (0 or more) over their sum; mean over groups that have a label above 0.
+
+    ListNet's top-one with the labels themselves as strengths; for labels of 0 and 1 a bound on NDCG and on the reciprocal rank: Bruch et al.,
+    "An Analysis of the Softmax Cross Entropy Loss for Learning-to-Rank with Binary Relevance", ICTIR 2019.
+    """
+    scores, labels, group, size = _grouped(scores, labels, groups)
+    total = labels.new_zeros(size).index_add_(0, group, labels)
+    shares = labels / total.clamp(min=torch.finfo(labels.dtype).tiny)[group]
+    return -(shares * _log_softmax(scores, group, size)).sum() / (total > 0).sum().clamp(min=1)
+
+
+def lambdarank(scores: Tensor, labels: Tensor, groups: Tensor, k: int = 0) -> Tensor:
+    """Sum over pairs of a group, i above j by label, of |change of NDCG@k if they swapped places| x ln(1 + exp(score_j - score_i)); mean over groups.
+
+    Gains are 2^label - 1 (labels 0 or more), discounts 1 / log2(1 + place) by the scores as they stand (``k`` 0: of all places). Its gradient
+    is LambdaRank's: Burges, Ragno, Le, "Learning to Rank with Nonsmooth Cost Functions", NIPS 2006.
+    """
+    scores, labels, group, size = _grouped(scores, labels, groups)
+    better, worse = _pairs(labels, group, size)
+    with torch.no_grad():
+        highest = labels.new_full((size,), -torch.inf).scatter_reduce(0, group, labels, "amax")[group]
+        gains = (labels - highest).exp2() - (-highest).exp2()  # over 2^highest: a label of hundreds does not overflow, and the ratio is the same
+        discount = _discounts(scores, group, size, k)
+        best = scores.new_zeros(size).index_add_(0, group, gains * _discounts(labels, group, size, k))
+        change = (gains[better] - gains[worse]) * (discount[better] - discount[worse]).abs() / best[group[better]]
+        counted = change > 0
+    better, worse = better[counted], worse[counted]
+    lost = change[counted] * F.softplus(scores[worse] - scores[better])
+    return lost.sum() / _mixed(labels, group, size).sum().clamp(min=1)
+
+
+def pairwise(scores: Tensor, labels: Tensor, groups: Tensor) -> Tensor:
+    """``bpr`` of all pairs of a group whose labels differ: mean over a group's pairs, then over groups."""
+    scores, labels, group, size = _grouped(scores, labels, groups)
+    better, worse = _pairs(labels, group, size)
+    pairs = torch.bincount(group[better], minlength=size)
+    lost = F.softplus(scores[worse] - scores[better]) / pairs[group[better]]
+    return lost.sum() / (pairs > 0).sum().clamp(min=1)
+
+
+POINTWISE: dict[str, Callable[..., Tensor]] = {"binary_cross_entropy": binary_cross_entropy, "mean_squared_error": mean_squared_error}
+GROUPWISE: dict[str, Callable[..., Tensor]] = {"listnet": listnet, "softmax": softmax, "lambdarank": lambdarank, "bpr": pairwise}
+
+
+def of_task(loss: str, scores: Tensor, labels: Tensor, groups: Tensor | None, weights: Tensor | None = None) -> Tensor:
+    """The loss that a ``Label`` names. Row ``weights`` are those of point-wise losses; ``lambdarank@10`` looks at the first 10 places."""
+    name, _, k = loss.partition("@")
+    if name in POINTWISE:
+        return POINTWISE[name](scores, labels, weights)
+    if groups is None:
+        raise ValueError(f"the loss {loss!r} compares the rows of a group: the examples need groups")
+    return GROUPWISE[name](scores, labels, groups, int(k)) if k else GROUPWISE[name](scores, labels, groups)
+
+
+def _grouped(scores: Tensor, labels: Tensor, groups: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
+    """The rows that have a label, their groups as numbers from 0, and how many groups these are."""
+    known = ~torch.isnan(labels)
+    if not bool(known.all()):
+        scores, labels, groups = scores[known], labels[known], groups[known]
+    _, group = torch.unique(groups, return_inverse=True)
+    return scores, labels, group, int(group.max()) + 1 if len(group) else 0
 
 
 def _log_softmax(scores: Tensor, group: Tensor, size: int) -> Tensor:
     highest = scores.detach().new_full((size,), -torch.inf).scatter_reduce(0, group, scores.detach(), "amax")
     shifted = scores - highest[group]
     return shifted - scores.new_zeros(size).index_add(0, group, shifted.exp()).log()[group]
+
+
+def _lowest(labels: Tensor, group: Tensor, size: int) -> Tensor:
+    return labels.new_full((size,), torch.inf).scatter_reduce(0, group, labels, "amin")
+
+
+def _mixed(labels: Tensor, group: Tensor, size: int) -> Tensor:
+    """bool ``[G]``: groups whose labels are not all the same."""
+    return torch.zeros(size, dtype=torch.bool).index_fill_(0, group[labels > _lowest(labels, group, size)[group]], True)
+
+
+def _pairs(labels: Tensor, group: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Places of all pairs of one group, the first labelled higher than the second: ``[P]`` and ``[P]``."""
+    order = torch.argsort(group, stable=True)
+    counts = torch.bincount(group, minlength=size)
+    starts = torch.cumsum(counts, 0) - counts
+    above = (labels > _lowest(labels, group, size)[group]).nonzero()[:, 0]  # all that can be better than something
+    each = counts[group[above]]
+    better = torch.repeat_interleave(above, each)
+    first = torch.cumsum(each, 0) - each
+    place = torch.arange(len(better)) - torch.repeat_interleave(first - starts[group[above]], each)
+    worse = order[place]
+    differ = labels[better] > labels[worse]
+    return better[differ], worse[differ]
+
+
+def _discounts(scores: Tensor, group: Tensor, size: int, k: int) -> Tensor:
+    """1 / log2(1 + place) ``[N]`` of each row, places from 1 by score within its group; 0 beyond the first ``k`` (0: none is beyond)."""
+    order = torch.argsort(scores, descending=True, stable=True)
+    order = order[torch.argsort(group[order], stable=True)]
+    counts = torch.bincount(group, minlength=size)
+    place = torch.empty_like(order)
+    place[order] = 1 + torch.arange(len(order)) - torch.repeat_interleave(torch.cumsum(counts, 0) - counts, counts)
+    discount = 1 / (1 + place.to(scores.dtype)).log2()
+    return torch.where(place <= k, discount, 0.0) if k else discount

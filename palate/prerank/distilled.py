@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from palate.batch import Batch
 from palate.contracts import Embedder, Model
 from palate.datasets.pointwise import Pointwise
-from palate.layers.losses import listwise, mean_squared_error
+from palate.layers.losses import listnet, mean_squared_error
 
 
 class Distilled(Model):
@@ -42,4 +42,4 @@ class Distilled(Model):
 
     def loss(self, batch: Batch) -> Tensor:
         teacher, scores = batch["label:teacher"], self.scores(batch) * self.scale
-        return listwise(scores, teacher, batch["group"], self.temperature) + self.pointwise * mean_squared_error(scores + self.shift, teacher)
+        return listnet(scores, teacher, batch["group"], self.temperature) + self.pointwise * mean_squared_error(scores + self.shift, teacher)

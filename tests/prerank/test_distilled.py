@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from palate.datasets.pointwise import Pointwise
-from palate.layers.losses import listwise
+from palate.layers.losses import listnet
 from palate.prerank.distilled import Distilled
 from palate.recall.two_tower.dssm import DSSM
 from palate.training.trainer import Trainer
@@ -42,7 +42,7 @@ def test_the_loss_by_hand_and_each_user_encoded_as_on_its_own() -> None:
     scores = (lesson.student.encode_user(batch) * lesson.student.encode_item(batch)).sum(1)
     torch.testing.assert_close(lesson.scores(batch), scores)
     teacher = batch["label:teacher"]
-    expected = listwise(5 * scores, teacher, batch["group"], 2.0) + 0.3 * ((5 * scores - teacher) ** 2).mean()
+    expected = listnet(5 * scores, teacher, batch["group"], 2.0) + 0.3 * ((5 * scores - teacher) ** 2).mean()
     torch.testing.assert_close(lesson.loss(batch), expected)
 
 
