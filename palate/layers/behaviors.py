@@ -20,7 +20,8 @@ class Past(NamedTuple):
     """``history [N, L, K*D]``, events oldest first, zeros after the last; ``mask [N, L]`` whether there is an event; ``candidate [N, K*D]``;
     ``gaps [N, L, D]`` how long ago each event was, if asked for and there.
 
-    Where all rows are one user's (columns expanded over candidates) all but ``candidate`` have one row, ``[1, ...]``, and broadcast.
+    L is the longest history of the batch (at least 1), not the columns' length. Where all rows are one user's (columns expanded over candidates)
+    all but ``candidate`` have one row, ``[1, ...]``, and broadcast.
     """
 
     history: Tensor
@@ -79,14 +80,17 @@ class Behaviors(nn.Module):
         return chosen if self.align is None else self.align(chosen)
 
     def ids(self, batch: Batch, size: int) -> dict[str, Tensor]:
-        """The ids ``[size, L]`` of each unpooled sequence, ``[1, L]`` where all rows are one user's."""
+        """The ids ``[size, L]`` of each unpooled sequence, ``[1, L]`` where all rows are one user's; L is the longest history."""
         columns = {name: column_of(batch, name, 2) for name in self.unpooled}
         if len({tuple(column.shape) for column in columns.values()} | {(size, self.length)}) > 1:
             shapes = ", ".join(f"{name} {list(column.shape)}" for name, column in columns.items())
             raise ValueError(f"sequences of a history have different lengths: {shapes}, wanted {[size, self.length]}")
         found = {name: once(column) for name, column in columns.items()}
-        alone = all(len(ids) == 1 for ids in found.values())
-        return found if alone else columns
+        if any(len(ids) > 1 for ids in found.values()):
+            found = columns
+        filled = (found[self.events[0]] != PADDING).any(0).nonzero()
+        longest = int(filled[-1]) + 1 if len(filled) else 1
+        return {name: ids[:, :longest] for name, ids in found.items()}
 
 
 def _table(feature: Feature) -> str:
