@@ -8,17 +8,22 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from palate.layers.attention import Attention
+from palate.layers.cin import CIN
+from palate.layers.cross import cross_v2
 from palate.layers.products import Pooled
 from palate.layers.towers import Dropout
 
-BottomName = Literal["plain", "fm"]
+BottomName = Literal["plain", "fm", "cross", "cin", "attention"]
 
 
 def bottom(kind: BottomName, fields: int, dim: int, hidden: Sequence[int], dropout: float = 0.0) -> Bottom:
     """``[N, F, D] -> [N, width]``.
 
-    ``plain``: the fields themselves, one after the other. ``fm``: beside them the sum of the products of all pairs (as in NFM). A crossing
-    that is made of layers has as many as ``hidden``, the tower that stands on it. ``dropout`` of all that is given.
+    ``plain``: the fields themselves, one after the other. Beside them stand, with ``fm``, the sum of the products of all pairs (as in NFM);
+    with ``cross``, what cross layers make (DCNv2); with ``cin``, sums of products of vectors (xDeepFM), as many a layer as there are fields;
+    with ``attention``, the fields after self-attention of two heads (AutoInt). A crossing made of layers has as many as ``hidden``, the tower
+    that stands on it. ``dropout`` of all that is given.
     """
     if kind not in get_args(BottomName):
         raise ValueError(f"bottom must be one of {', '.join(get_args(BottomName))}, not {kind!r}")
@@ -42,4 +47,7 @@ class Bottom(nn.Module):
 
 _CROSSINGS: dict[str, Callable[[int, int, int], nn.Module]] = {  # of fields, dim and layers
     "fm": lambda fields, dim, layers: Pooled(fields, dim),
+    "cross": cross_v2,
+    "cin": lambda fields, dim, layers: CIN(fields, dim, (fields,) * layers),
+    "attention": lambda fields, dim, layers: Attention(fields, dim, heads=2, per_head=max(dim // 2, 1), blocks=layers),
 }
