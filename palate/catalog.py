@@ -42,6 +42,12 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("DSSM", "recall", "recall.two_tower.dssm:DSSM", "a user tower and an item tower joined by their inner product", "Huang et al., CIKM 2013; Yi et al., RecSys 2019"),
     # rank
     Entry("DeepFM", "rank", "rank.interaction.deepfm:DeepFM", "a factorization machine and an MLP over the same embeddings", "Guo et al., IJCAI 2017"),
+    Entry("NFM", "rank", "rank.interaction.nfm:NFM", "the pooled products of all pairs of fields feed a tower", "He, Chua, SIGIR 2017"),
+    Entry("DCN", "rank", "rank.interaction.dcn:DCN", "a cross network of bounded degree beside a tower", "Wang et al., ADKDD 2017"),
+    Entry("DCNv2", "rank", "rank.interaction.dcnv2:DCNv2", "cross layers with a matrix, full or of low rank, below or beside a tower", "Wang et al., WWW 2021"),
+    Entry("GDCN", "rank", "rank.interaction.gdcn:GDCN", "cross layers whose products pass a gate", "Wang et al., CIKM 2023"),
+    Entry("xDeepFM", "rank", "rank.interaction.xdeepfm:xDeepFM", "products of whole vectors, layer by layer, beside a tower", "Lian et al., KDD 2018"),
+    Entry("AutoInt", "rank", "rank.interaction.autoint:AutoInt", "self-attention over fields finds what to cross", "Song et al., CIKM 2019"),
     Entry("MLP", "rank", "rank.interaction.mlp:MLP", "a plain tower over the embeddings of all features", "Covington, Adams, Sargin, RecSys 2016"),
     # re-rank
     Entry("MMR", "rerank", "rerank.mmr:MMR", "relevance against similarity to what stands above", "Carbonell, Goldstein, SIGIR 1998"),

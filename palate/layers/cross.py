@@ -134,16 +134,15 @@ class CrossLayers(nn.Module):
 
 
 def cross_v2(fields: int, dim: int, layers: int = 3, rank: int = 0, experts: int = 1) -> CrossLayers:
-    """v2: a full matrix a layer where ``rank`` is 0, else one of that rank, else a mixture of ``experts`` of that rank."""
+    """v2: a matrix a layer, full where ``rank`` is 0 and else of that rank, or a mixture of ``experts`` of that rank."""
     width = fields * dim
     if rank < 0:
-        raise ValueError(f"rank must be 0 (a full matrix) or more, not {rank}")
-    if experts < 1 or (experts > 1 and not rank):
-        raise ValueError(f"experts must be 1, or more with a rank, not {experts} with rank {rank}")
-    if not rank:
-        return CrossLayers(width, (Full(width) for _ in range(_positive(layers))))
-    made = (LowRank(width, rank) if experts == 1 else Experts(width, rank, experts) for _ in range(_positive(layers)))
-    return CrossLayers(width, made)
+        raise ValueError(f"rank must be 0 (full) or more, not {rank}")
+    if experts < 1:
+        raise ValueError(f"experts must be 1 or more, not {experts}")
+    if experts > 1:
+        return CrossLayers(width, (Experts(width, rank or width, experts) for _ in range(_positive(layers))))
+    return CrossLayers(width, (LowRank(width, rank) if rank else Full(width) for _ in range(_positive(layers))))
 
 
 def cross_gated(fields: int, dim: int, layers: int = 3) -> CrossLayers:
