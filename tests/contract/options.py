@@ -10,7 +10,15 @@ from typing import Any
 from palate.build import options_of, parameters
 
 NOT_ANSWERS = {"threads"}  #: options that change the cost of an answer, never the answer
-NAMED: dict[str, list[Any]] = {"attribute": ["author"], "attributes": [("genres",), ("author", "genres")], "text": [("title",)]}
+NAMED: dict[str, list[Any]] = {
+    "kinds": [("cross", "fm"), ("bilinear",), ("attention", "fm")],
+    "prior": [("genre",)],
+    "attribute": ["author"],
+    "attributes": [("genres",), ("author", "genres")],
+    "text": [("title",)],
+    "hard": ["genre"],
+    "query": [("item_id",), ("text", "hour")],
+}
 BESIDE: dict[str, dict[str, Any]] = {"keep": {"neighbors": 3}}  #: what an option needs beside it to matter in a small world
 
 
