@@ -96,6 +96,7 @@ def measured(name: str, vectors: Floats, queries: Floats) -> Iterator[dict[str, 
     )
     for kind, option, values, bits in kinds:
         begun = time.process_time()
+        standard = kind().bits == bits
         index = kind(bits=bits).fit(vectors, ids)
         build = time.process_time() - begun
         usual = getattr(index, option)
@@ -107,7 +108,7 @@ def measured(name: str, vectors: Floats, queries: Floats) -> Iterator[dict[str, 
                 "index": kind.__name__,
                 "bits": bits,
                 "search" if kind is HNSW else option: value,
-                "default": value == usual,
+                "default": standard and value == usual,
                 "build_cpu_s": round(build, 1),
             }
             speed = {"per_cpu_second": round(len(queries) / took), "us": round(1e6 * took / len(queries)), "ratio": round(base / took, 1)}

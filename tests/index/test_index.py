@@ -80,7 +80,7 @@ def test_approximate_finds_nearly_all(name: str, world: tuple[Floats, Ints, Floa
     vectors, ids, queries = world
     right, _ = Exact().fit(vectors, ids).search(queries, 50)
     assert recall(build(load(name, "index"), {}).fit(vectors, ids).search(queries, 50)[0], right) >= 0.9
-    index = build(load(name, "index"), {"probes": 32} if name == "IVF" else {"search": 64}).fit(vectors, ids)
+    index = build(load(name, "index"), {"bits": 32, **({"probes": 32} if name == "IVF" else {"search": 64})}).fit(vectors, ids)
     found, scores = index.search(queries, 50)
     assert recall(found, right) >= 0.97
     row = {int(i): n for n, i in enumerate(ids)}
