@@ -1,4 +1,4 @@
-"""The only training loop: slices of resident tensors, early stopping, checkpoints that resume bit for bit."""
+"""The only training loop: slices of resident tensors, schedules, early stopping, checkpoints that resume bit for bit."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from palate.contracts import Examples, Model
 from palate.training import checkpoint as files
-from palate.training.optimizers import optimizers
+from palate.training import schedules
+from palate.training.adversarial import perturbed
+from palate.training.optimizers import Method, Rows, optimizers
 
 
 class Diverged(RuntimeError):
@@ -23,7 +26,10 @@ class Diverged(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """``step`` of ``steps`` in ``epoch`` of ``epochs`` (all from 1); ``loss`` mean over the epoch so far; ``score`` at its end."""
+    """``step`` of ``steps`` in ``epoch`` of ``epochs`` (all from 1); ``loss`` mean over the epoch so far; ``score`` at its end.
+
+    ``learning_rate`` at the last step, of the weights that the schedule governs; ``seconds_left`` if every epoch is run at this speed.
+    """
 
     epoch: int
     epochs: int
@@ -32,6 +38,8 @@ class Progress:
     loss: float
     rows_per_second: float
     score: float | None = None
+    learning_rate: float = 0.0
+    seconds_left: float = 0.0
 
 
 @dataclass
@@ -49,17 +57,34 @@ class Fitting:
 class Trainer:
     """Fits any Model on any data set.
 
-    ``learning_rate weight_decay`` for dense weights (AdamW); ``tables`` the optimiser of embedding tables, at ``table_learning_rate`` (None: the
-    same). ``patience``: epochs without a better score before it stops. ``save_every``: steps between checkpoints (0: one an epoch).
-    ``threads``: torch's threads while fitting (0: leave as they are). The same seed, threads, model and data give the same bits.
+    ``optimizer`` of dense weights, ``tables`` of embedding tables (only rows read are touched), at ``table_learning_rate`` (None: the same);
+    a model's ``portions`` go before them. ``weight_decay`` is decoupled, ``l2`` a penalty in the gradient; ``momentum`` is of sgd, ``l1 beta``
+    are of ftrl. ``schedule`` of the rates (ftrl has one of its own, and none of these): ``constant``, ``step`` (times ``factor`` after every
+    ``every`` epochs) or ``cosine`` (to 0 over all ``epochs``), each after a ``warmup`` of so many epochs. ``adversarial``: weight of the loss
+    with each table row that was read moved by ``epsilon`` to where the loss grows most (0: none); its authors begin with a fitted model, so fit twice.
+
+    ``batch_size`` counts rows, or groups of rows where the data set draws those. ``patience``: epochs without a better score before it stops.
+    ``save_every``: steps between checkpoints (0: one an epoch). ``threads``: torch's threads while fitting (0: leave as they are). The same
+    seed, threads, model and data give the same bits.
     """
 
     epochs: int = 20
     batch_size: int = 2048
     learning_rate: float = 0.001
-    weight_decay: float = 0.0
-    tables: Literal["adam", "adagrad"] = "adam"
+    optimizer: Method = "adam"
+    tables: Method = "adam"
     table_learning_rate: float | None = None
+    weight_decay: float = 0.0
+    l2: float = 0.0
+    l1: float = 0.0
+    beta: float = 1.0
+    momentum: float = 0.0
+    schedule: schedules.Schedule = "constant"
+    warmup: float = 0.0
+    every: float = 1.0
+    factor: float = 0.5
+    adversarial: float = 0.0
+    epsilon: float = 0.5
     patience: int = 2
     seed: int = 0
     save_every: int = 0
@@ -70,8 +95,31 @@ class Trainer:
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, not {getattr(self, name)}")
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate must be above 0, not {self.learning_rate}")
+        for name in ("learning_rate", "every", "factor", "epsilon"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be a finite number above 0, not {getattr(self, name)}")
+        for name in ("warmup", "adversarial", "l1", "l2"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be a finite number of at least 0, not {getattr(self, name)}")
+        if self.schedule not in get_args(schedules.Schedule):
+            raise ValueError(f"schedule must be one of {', '.join(get_args(schedules.Schedule))}, not {self.schedule!r}")
+        for name, method in (("l1", "ftrl"), ("momentum", "sgd")):
+            if getattr(self, name) and method not in (self.optimizer, self.tables):
+                raise ValueError(f"{name} is for {method!r}: name it as optimizer or tables")
+
+    def optimizers(self, model: Model) -> dict[str, Optimizer]:
+        """Those that these options and the model ask for, by name."""
+        own = {"l1": self.l1, "l2": self.l2, "beta": self.beta, "momentum": self.momentum}
+        return optimizers(model, self.learning_rate, self.weight_decay, self.tables, self.table_learning_rate, self.optimizer, **own)
+
+    def pace(self, done: float, step: float) -> float:
+        """What the learning rates are multiplied by at a step that takes ``step`` of an epoch, ``done`` epochs before it."""
+        shape = schedules.constant(done)
+        if self.schedule == "step":
+            shape = schedules.step(done, self.every, self.factor)
+        elif self.schedule == "cosine":
+            shape = schedules.cosine(done, self.epochs)
+        return shape * schedules.warm(done + step, self.warmup)
 
     def fit(self, model: Model, batches: Examples, score: Callable[[], float] | None = None, checkpoint: Path | None = None) -> Fitting:
         """Minimise ``model.loss`` over ``batches``; the model ends with the weights of the best ``score()`` (without one: the last).
@@ -98,7 +146,9 @@ class _Run:
 
     def __init__(self, options: Trainer, model: Model, batches: Examples, score: Callable[[], float] | None, path: Path | None) -> None:
         self.options, self.model, self.batches, self.score, self.path = options, model, batches, score, path
-        self.optimizers = optimizers(model, options.learning_rate, options.weight_decay, options.tables, options.table_learning_rate)
+        self.optimizers = options.optimizers(model)
+        scheduled = [optimizer for optimizer in self.optimizers.values() if not (isinstance(optimizer, Rows) and optimizer.method == "ftrl")]
+        self.rates = [(optimizer, float(optimizer.param_groups[0]["lr"])) for optimizer in scheduled]
         self.steps = math.ceil(len(batches) / options.batch_size)
         self.generator = torch.Generator().manual_seed(options.seed)
         torch.manual_seed(options.seed)
@@ -130,14 +180,17 @@ class _Run:
         while self.step < self.steps:
             batch = self.batches.batch(order[self.step * size : (self.step + 1) * size], self.generator)
             loss = self.model.loss(batch)
-            value = float(loss.detach())
-            if not math.isfinite(value):
-                where = f"epoch {self.epoch + 1}, step {self.step + 1}"
-                raise Diverged(
-                    f"the loss became {value} at {where}: try a smaller learning_rate, and look for extreme values in the features and labels"
-                )
+            value = self.finite(loss)
             self.model.zero_grad(set_to_none=True)
             loss.backward()
+            if self.options.adversarial:
+                with perturbed(self.model, self.options.epsilon):
+                    loss = self.options.adversarial * self.model.loss(batch)
+                    value += self.finite(loss)
+                    loss.backward()
+            pace = self.options.pace(self.epoch + self.step / self.steps, 1 / self.steps)
+            for optimizer, rate in self.rates:
+                optimizer.param_groups[0]["lr"] = rate * pace
             for optimizer in self.optimizers.values():
                 optimizer.step()
             self.step += 1
@@ -152,6 +205,13 @@ class _Run:
         self.fitting.rows += self.rows(first)
         self.fitting.seconds += seconds
         self.end_epoch(self.rows(first) / max(seconds, 1e-9))
+
+    def finite(self, loss: Tensor) -> float:
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            where = f"epoch {self.epoch + 1}, step {self.step + 1}"
+            raise Diverged(f"the loss became {value} at {where}: try a smaller learning_rate, and look for extreme values in the features and labels")
+        return value
 
     def rows(self, first: int) -> int:
         return min(self.step * self.options.batch_size, len(self.batches)) - first * self.options.batch_size
@@ -181,7 +241,10 @@ class _Run:
 
     def show(self, epoch: int, rate: float, score: float | None = None) -> None:
         if self.options.report:
-            self.options.report(Progress(epoch, self.options.epochs, self.step, self.steps, self.total / max(self.step, 1), rate, score))
+            loss, paced = self.total / max(self.step, 1), self.rates[0][0].param_groups[0]["lr"] if self.rates else self.options.learning_rate
+            left = ((self.options.epochs - epoch) * len(self.batches) + len(self.batches) - self.rows(0)) / max(rate, 1e-9)
+            left = 0.0 if self.finished else left
+            self.options.report(Progress(epoch, self.options.epochs, self.step, self.steps, loss, rate, score, paced, left))
 
     def facts(self) -> dict[str, Any]:
         """What must be the same for a checkpoint to fit."""
