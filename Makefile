@@ -5,6 +5,8 @@ BIN    := $(VENV)/bin
 DATA   ?= ../shared/data
 BENCH  ?= ../shared/bench
 PEERS  ?=
+ONLY   ?=
+ROWS   ?=
 export OMP_NUM_THREADS ?= 2
 
 .PHONY: help demo test check bench faults docs clean
@@ -14,7 +16,8 @@ help:
 	@echo "make test    environment, checks, tests"
 	@echo "make check   ruff, types, import floors, banned calls; sizes"
 	@echo "make faults  the long fault loops"
-	@echo "make bench   speed and quality, as JSON under bench/results/ and docs/board.md (PEERS=path runs the peers beside ours)"
+	@echo "make bench   speed and quality, as JSON under bench/results/ and docs/board.md (PEERS=path runs the peers beside ours;"
+	@echo "             ONLY=ctr one part of it, ROWS=din-ml1m some rows of that; what ctr has it does not run again)"
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("palate needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
@@ -40,7 +43,7 @@ faults: $(VENV)/.ready
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m faults tests
 
 bench: $(VENV)/.ready
-	@OMP_NUM_THREADS=1 $(BIN)/python -m bench.run --data-dir $(DATA) --bench-dir $(BENCH) $(if $(PEERS),--peers $(PEERS))
+	@OMP_NUM_THREADS=1 $(BIN)/python -m bench.run --data-dir $(DATA) --bench-dir $(BENCH) $(if $(PEERS),--peers $(PEERS)) $(if $(ONLY),--only $(ONLY)) $(if $(ROWS),--rows $(ROWS))
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache runs

@@ -97,6 +97,49 @@ def rank(lines: Sequence[Line]) -> list[Row]:
     return rows
 
 
+def ctr(lines: Sequence[Line]) -> list[Row]:
+    """Each ranker on each data set, beside what a peer has; rows a CPU second beside a peer of the same run."""
+    from palate.reproduce import ROWS
+
+    rows = []
+    for row in ROWS:
+        mine = [line for line in lines if line["row"] == row.name and line["by"] == "palate"]
+        if not mine:
+            continue
+        peers = [line for line in lines if line["row"] == row.name and line["by"] != "palate"]
+        seeds = f"{len(mine)} seed{'s' if len(mine) > 1 else ''}"
+        cost = f"{mean(mine, 'cpu_seconds'):.0f} CPU s, peak {mean(mine, 'peak_mb'):.0f} MB"
+        for name in [name for name in mine[0] if name.partition(":")[0] in ("auc", "rmse")]:
+            ours, apart = mean(mine, name), deviation(mine, name)
+            shown = f"{ours:.4f}" + (f" ± {apart:.4f}" if apart else "")
+            title = f"{row.model} on {row.case}: {name.replace(':', ' ')}"
+            if name in row.theirs:
+                theirs = row.theirs[name]
+                target, met = (f"≥ −{row.within:g}", ours >= theirs - row.within) if row.within is not None else ("–", None)
+                rows.append(Row(title, shown, f"{row.source.split(',')[0]} {theirs:.4f}", ours / theirs, target, met, f"{seeds}; {cost}"))
+            elif "minus_deepfm" in mine[0]:
+                line = mine[0]
+                gap = f"DeepFM {line[name] - line['minus_deepfm']:.4f}"
+                how = f"{seeds}; difference {line['minus_deepfm']:+.4f} [{line['low']:+.4f}, {line['high']:+.4f}]; {cost}"
+                rows.append(Row(title, shown, gap, ours / (ours - line["minus_deepfm"]), "above DeepFM, 95 % sure", line["low"] > 0, how))
+            else:
+                rows.append(Row(title, shown, protocol=f"{seeds}; {cost}"))
+        rate, name = SPEED.get(row.model), "rows_per_cpu_second"
+        timed = [line for line in peers if name in line]
+        if rate and timed:
+            ours, theirs = mean(mine, name), mean(timed, name)
+            beside = against(f"{timed[0]['by']} {theirs:,.0f}", ours, theirs, f"≥ {rate:g} ×", ours >= rate * theirs)
+            rows.append(Row(f"{row.model} on {row.case}: rows a CPU second", f"{ours:,.0f}", *beside, "same widths, dropout and batch; one thread"))
+        if row.model == "FFM" and peers:
+            ours, theirs = mean(mine, "cpu_seconds"), mean(peers, "cpu_seconds")
+            beside = against(f"{peers[0]['by']} {theirs:.2f}", ours, theirs, "≤ 2 ×", ours <= 2 * theirs)
+            rows.append(Row(f"{row.model} on {row.case}: CPU s of a whole fit", f"{ours:.2f}", *beside, "one thread"))
+    return rows
+
+
+SPEED = {"DeepFM": 1.5, "DCNv2": 1.5, "WideDeep": 1.2, "MMoE": 2.0}  #: times the peer's rows a CPU second that are owed
+
+
 def index(lines: Sequence[Line]) -> list[Row]:
     """Of each index the quickest point with recall@100 of .95 or more, and the default one."""
     rows = []
@@ -212,6 +255,13 @@ AREAS = {
         "Ranker",
         rank,
         "DeepFM beside RecBole's on MovieLens-100K (rating of 4 or more, random 8:1:1, 8 fields), one thread. The test rows are looked at once.",
+    ),
+    "ctr": Area(
+        "Rankers",
+        ctr,
+        "Every ranker on data sets with fixed parts (`palate reproduce --list`), early stop on the validation rows, the test rows looked at once; "
+        "mean ± deviation over seeds. Figures of FuxiCTR, RecBole, torch-rechub and xlearn are those recorded on the same split, not of this run, but where "
+        "a row compares speed. ml1m: AutoInt's rule with the user's 50 films before the row; DeepFM reads them pooled.",
     ),
     "index": Area(
         "Vector indexes",

@@ -1,11 +1,12 @@
 """Runs the bench, keeps what it prints as JSON under bench/results/, and writes docs/board.md.
 
-    python -m bench.run [--only recall,rank,index,serving,funnel,scale] [--all] [--peers PATH] [--run RUN]
+    python -m bench.run [--only recall,rank,ctr,index,...] [--rows NAME,...] [--all] [--peers PATH] [--run RUN]
                         [--data-dir ../shared/data] [--bench-dir ../shared/bench]
 
 ``--peers`` is an interpreter, an environment's folder, or a folder with ``venvs/``: each peer is run by the first of them that has it, in the
-same run as ours. ``scale`` takes the better part of an hour and runs only when it is named or with ``--all``. What cannot be run is left out
-with a line that says why, and its last results stay.
+same run as ours. ``scale`` and ``ctr`` take the better part of an hour and run only when they are named or with ``--all``; ``ctr`` keeps each row
+as it comes and does not run again what it has (``--rows`` names some of its rows). What cannot be run is left out with a line that says why, and
+its last results stay.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from typing import Any
 from bench import board
 
 NAMES = tuple(board.AREAS)
-LONG = ("scale",)
+LONG = ("scale", "ctr")
 LIBRARIES = ("torch", "numpy", "scipy", "numba", "faiss-cpu", "polars")
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -53,7 +54,7 @@ def interpreter_with(module: str, peers: Path | None) -> str:
     return ""
 
 
-def arguments(name: str, data_dir: Path, bench_dir: Path, peers: Path | None, run: Path) -> list[str]:
+def arguments(name: str, data_dir: Path, bench_dir: Path, peers: Path | None, run: Path, kept: Path, rows: str = "") -> list[str]:
     """What the module is called with. LeftOut: it needs something that is not there."""
     for needed, folder in (("recall", bench_dir), ("rank", bench_dir), ("recall", data_dir / "gowalla")):
         if name == needed and not folder.is_dir():
@@ -64,6 +65,9 @@ def arguments(name: str, data_dir: Path, bench_dir: Path, peers: Path | None, ru
     if name == "rank":
         python = interpreter_with("recbole", peers)
         return ["--bench-dir", str(bench_dir), *(["--peer", python] if python else [])]
+    if name == "ctr":
+        words = ["--data-dir", str(data_dir), "--bench-dir", str(bench_dir), "--kept", str(kept), *(["--rows", rows] if rows else [])]
+        return [*words, *(["--peers", str(peers.absolute())] if peers is not None and (peers / "venvs").is_dir() else [])]
     if name == "index":
         return ["--data-dir", str(data_dir)] if (data_dir / "gowalla").is_dir() else []
     if name == "serving":
@@ -73,8 +77,9 @@ def arguments(name: str, data_dir: Path, bench_dir: Path, peers: Path | None, ru
     return ["--data-dir", str(data_dir)] if name == "funnel" else ["--json"]
 
 
-def collected(name: str, words: Sequence[str]) -> list[dict[str, Any]]:
-    """Run one module on one thread; the JSON lines it prints, which are shown on the way. CalledProcessError where it fails."""
+def collected(name: str, words: Sequence[str], keep: Callable[[list[dict[str, Any]]], object] = lambda lines: None) -> list[dict[str, Any]]:
+    """Run one module on one thread; the JSON lines it prints, which are shown on the way, and ``keep`` is told of after each.
+    CalledProcessError where it fails."""
     environment = {**os.environ, **{variable: os.environ.get(variable, "1") for variable in THREADS}}
     command = [sys.executable, "-m", f"bench.{name}", *words]
     lines = []
@@ -84,6 +89,7 @@ def collected(name: str, words: Sequence[str]) -> list[dict[str, Any]]:
             print(text, end="", flush=True)
             if text.startswith("{"):
                 lines.append(json.loads(text))
+                keep(lines)
     if process.returncode or not lines:
         raise subprocess.CalledProcessError(process.returncode, command)
     return lines
@@ -126,7 +132,18 @@ def load() -> float:
 def record(name: str, words: Sequence[str], results: Path, peer: Callable[[], list[dict[str, Any]]] = list) -> Path:
     """Run one module, then ``peer``, and keep their lines with what was run and on what. Nothing kept names a host or a folder."""
     before, begun = load(), time.perf_counter()
-    lines = collected(name, words) + peer()
+    path = results / f"{name}.json"
+    results.mkdir(parents=True, exist_ok=True)
+
+    def keep(lines: list[dict[str, Any]]) -> None:
+        write(path, name, words, lines, before, time.perf_counter() - begun)
+
+    lines = collected(name, words, keep if name == "ctr" else lambda lines: None)
+    keep(lines + peer())
+    return path
+
+
+def write(path: Path, name: str, words: Sequence[str], lines: list[dict[str, Any]], before: float, seconds: float) -> None:
     machine = {
         "cores": os.cpu_count(),
         "machine": platform.machine(),
@@ -138,13 +155,12 @@ def record(name: str, words: Sequence[str], results: Path, peer: Callable[[], li
     # Paths are this machine's own: the command is kept with their last part, and lines that repeat them likewise.
     short = {word: Path(word).name for word in words if "/" in word}
     command = " ".join(["python -m", f"bench.{name}", *(short.get(word, word) for word in words)])
-    text = json.dumps({"command": command, "seconds": round(time.perf_counter() - begun, 1), "machine": machine, "lines": lines}, indent=1)
+    text = json.dumps({"command": command, "seconds": round(seconds, 1), "machine": machine, "lines": lines}, indent=1)
     for word, last in short.items():
         text = text.replace(word, last)
-    results.mkdir(parents=True, exist_ok=True)
-    path = results / f"{name}.json"
-    path.write_text(text + "\n", "utf-8")
-    return path
+    done = path.with_suffix(".part")
+    done.write_text(text + "\n", "utf-8")
+    done.replace(path)
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -154,6 +170,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--peers", type=Path)
     parser.add_argument("--run", type=Path, default=Path("runs/movielens"), help="the run that is served")
     parser.add_argument("--only", default="", help=f"joined by commas, of {', '.join(NAMES)}")
+    parser.add_argument("--rows", default="", help="of ctr: names of palate reproduce --list, or a data set, joined by commas")
     parser.add_argument("--all", action="store_true", help="also what takes long")
     parser.add_argument("--results", type=Path, default=board.RESULTS, help=argparse.SUPPRESS)
     parser.add_argument("--board", type=Path, default=board.BOARD, help=argparse.SUPPRESS)
@@ -167,7 +184,15 @@ def main(given: Sequence[str] | None = None) -> int:
     failed = []
     for name in names:
         try:
-            words = arguments(name, options.data_dir.resolve(), options.bench_dir.resolve(), options.peers, options.run.resolve())
+            words = arguments(
+                name,
+                options.data_dir.resolve(),
+                options.bench_dir.resolve(),
+                options.peers,
+                options.run.resolve(),
+                options.results.resolve() / f"{name}.json",
+                options.rows,
+            )
             print(f"bench: {name}", file=sys.stderr, flush=True)
             peer = PEERS.get(name) if options.peers is not None else None
             record(name, words, options.results, partial(peer, options.bench_dir.resolve(), options.peers) if peer else list)
