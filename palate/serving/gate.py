@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
 import structlog
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from palate.serving.keys import Key, Keys
@@ -35,10 +37,20 @@ _WITH_BODY = ("POST", "PUT", "PATCH")
 
 
 class Gate:
-    """ASGI middleware. ``draining`` set: connections are asked to close and ``/health/ready`` says no."""
+    """ASGI middleware that calls the endpoint of a rule, ``answers`` by the rule's name, by itself; ``app`` gets what is no call, such as
+    start and end. ``draining`` set: connections are asked to close and ``/health/ready`` says no."""
 
-    def __init__(self, app: ASGIApp, *, settings: Settings, keys: Keys, meter: Meter, log_key: bytes) -> None:
-        self.app, self.settings, self.keys, self.meter = app, settings, keys, meter
+    def __init__(
+        self,
+        app: ASGIApp,
+        answers: Mapping[str, Callable[[Request], Awaitable[Response]]],
+        *,
+        settings: Settings,
+        keys: Keys,
+        meter: Meter,
+        log_key: bytes,
+    ) -> None:
+        self.app, self.answers, self.settings, self.keys, self.meter = app, answers, settings, keys, meter
         self.draining = False
         self._log_key = log_key
         self._log = structlog.wrap_logger(structlog.PrintLogger(meter.log_file), processors=[structlog.processors.JSONRenderer(ensure_ascii=True)])
@@ -101,13 +113,12 @@ class Gate:
                 raise Problem("not-found", "this service has no such path; /docs lists those it has")
             if rule is None:
                 raise Problem("method-not-allowed", f"this path knows {', '.join(sorted(methods))}", headers={"Allow": ", ".join(sorted(methods))})
-            if given is not None:
-                # The router sees one fixed spelling of the path; the id travels beside it, so a slash in it is a letter like others.
-                scope["path"] = rule.path.replace("{item}", "-").replace("{user}", "-")
+            if given is not None:  # the id travels beside the path, so a slash in it is a letter like others
                 said["id"] = given
             if method in _WITH_BODY:
                 receive = self._limited(headers, receive)
-            await self.app(scope, receive, answer)
+            response = await self.answers[rule.name](Request(scope, receive))
+            await response(scope, receive, answer)
         except Problem as problem:
             if not started:
                 await problem.response()(scope, receive, answer)
