@@ -63,6 +63,8 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("WatchTime", "rank", "rank.multitask.watchtime:WatchTime", "expected watch time by weighted logistic regression", "Covington, Adams, Sargin, RecSys 2016"),
     Entry("STAR", "rank", "rank.multidomain.star:STAR", "a shared network whose weights each scene multiplies by its own", "Sheng et al., CIKM 2021"),
     Entry("PEPNet", "rank", "rank.multidomain.pepnet:PEPNet", "gates of the scene on embeddings, of user and item on each task's tower", "Chang et al., KDD 2023"),
+    Entry("YouTubeRank", "rank", "rank.behavior.youtuberank:YouTubeRank", "pooled histories, and numbers with their squares and roots, in a tower", "Covington, Adams, Sargin, RecSys 2016"),
+    Entry("ConvLSTM", "rank", "rank.behavior.convlstm:ConvLSTM", "patterns of a history by a convolution, their order by an LSTM", "Sainath et al., ICASSP 2015"),
     Entry("SIM", "rank", "rank.behavior.sim:SIM", "a history of thousands of events searched for those that concern the candidate", "Pi et al., CIKM 2020"),
     # re-rank
     Entry("MMR", "rerank", "rerank.mmr:MMR", "relevance against similarity to what stands above", "Carbonell, Goldstein, SIGIR 1998"),

@@ -93,5 +93,32 @@ class Behaviors(nn.Module):
         return {name: ids[:, :longest] for name, ids in found.items()}
 
 
+class Events:
+    """The events of a batch, for models of histories so long that only some of them are looked at; those of one user are looked up once.
+
+    ``ids`` by sequence and ``mask``, whether there is an event: ``[N, L]``, or ``[1, L]`` for one user.
+    """
+
+    def __init__(self, behaviors: Behaviors, embedding: Embedding, batch: Batch, size: int) -> None:
+        self.behaviors, self.embedding, self.ids = behaviors, embedding, behaviors.ids(batch, size)
+        self.mask = self.ids[behaviors.events[0]] != PADDING
+        self.one = self._rows(self.ids) if len(self.mask) == 1 else None
+
+    def all(self, rows: slice = slice(None)) -> Tensor:
+        """``[N, L, W]`` of these rows, without the gaps."""
+        if self.one is not None:
+            return self.one[..., : self.behaviors.width]
+        return self._rows({name: self.ids[name][rows] for name in self.behaviors.events})
+
+    def at(self, places: Tensor) -> Tensor:
+        """``[N, K, W]`` of the events at ``places [N, K]``, the gaps at the end."""
+        if self.one is not None:
+            return self.one[0].index_select(0, places.flatten()).unflatten(0, places.shape)
+        return self._rows({name: ids.gather(1, places) for name, ids in self.ids.items()})
+
+    def _rows(self, ids: dict[str, Tensor]) -> Tensor:
+        return torch.cat([self.embedding.rows(name, some) for name, some in ids.items()], -1)
+
+
 def _table(feature: Feature) -> str:
     return feature.shares or feature.name

@@ -125,7 +125,7 @@ class Embedding(nn.Module):
         parts: list[Tensor] = []
         if plan.categories:
             assert self.table is not None
-            ids = _stacked(batch, plan.categories)  # [N, F]
+            ids = stacked(batch, plan.categories)  # [N, F]
             if bool(((ids < 0) | (ids >= plan.sizes)).any()):
                 raise ValueError(_outside(plan, ids))
             parts.append(self.table(ids + plan.starts))
@@ -166,7 +166,7 @@ class Embedding(nn.Module):
 
     def _numbers(self, batch: Batch, plan: Plan) -> tuple[Tensor, Tensor]:
         assert self.numbers is not None
-        values = _stacked(batch, plan.numbers, ids=False).float()  # [N, F]
+        values = stacked(batch, plan.numbers, ids=False).float()  # [N, F]
         values = (values - self.centre[plan.number_rows]) * self.inverse[plan.number_rows]
         return values.nan_to_num_(0.0, 0.0, 0.0), self.numbers[plan.number_rows]
 
@@ -204,7 +204,8 @@ def column_of(batch: Batch, name: str, axes: int, ids: bool = True) -> Tensor:
     return column
 
 
-def _stacked(batch: Batch, names: Sequence[str], ids: bool = True) -> Tensor:
+def stacked(batch: Batch, names: Sequence[str], ids: bool = True) -> Tensor:
+    """Columns ``[N]`` side by side, ``[N, F]``."""
     found = [column_of(batch, name, 1, ids) for name in names]
     if len({len(column) for column in found}) > 1:
         raise ValueError(f"the columns of the batch have different lengths: {', '.join(f'{name} {len(batch[name])}' for name in names)}")

@@ -45,18 +45,41 @@ class ActivationUnit(nn.Module):
         size, length = len(candidate), history.shape[1]
         of_event, of_candidate, of_difference, of_product = self.first.unbind()
         by_row = torch.addcmul(of_event + of_difference, candidate[:, :, None], of_product)  # [N, W, H]
-        shift = torch.addmm(self.bias, candidate, of_candidate - of_difference)[:, None]  # [N, 1, H]
-        if len(history) == 1:  # one product for all rows
-            values = (history[0] @ by_row.transpose(0, 1).flatten(1)).view(length, size, -1).transpose(0, 1) + shift
+        shift = torch.addmm(self.bias, candidate, of_candidate - of_difference)  # [N, H]
+        if len(history) == 1:  # one product for all rows, place by place
+            values = (history[0] @ by_row.transpose(0, 1).flatten(1)).view(length, size, -1) + shift[None]  # [L, N, H]
+            there = mask.T.expand(length, size)
         else:
-            values = torch.baddbmm(shift, history, by_row)
-        values = values.reshape(size * length, -1)  # [N*L, H]
-        places = None if bool(mask.all()) else mask.expand(size, -1).flatten().nonzero()[:, 0]
-        if places is not None:
+            values, there = torch.baddbmm(shift[:, None], history, by_row), mask  # [N, L, H]
+        values, places = values.flatten(0, 1), None  # [N*L, H]
+        if not bool(mask.all()):
+            places = there.flatten().nonzero()[:, 0]
             values = values.index_select(0, places)
         for activation, layer in zip(self.activations, self.layers, strict=True):
             values = layer(activation(values))
         weights = values[:, 0]
         if places is not None:
             weights = weights.new_zeros(size * length).index_copy(0, places, weights)
-        return weights.view(size, length)
+        weights = weights.view(there.shape)
+        return weights.T if len(history) == 1 else weights
+
+
+class Heads(nn.Module):
+    """Several attentions of the candidate side by side: ``events [N, L, Z]``, ``mask [N, L]``, ``candidate [N, W] -> [N, heads * Z]``.
+
+    Head i is the sum of the events weighed by softmax((W_bi z)(W_ai a)) over the places where ``mask`` is true (zeros where there is none);
+    the inner products, over ``dim`` entries, are not scaled. Pi et al., CIKM 2020, section 3.3.
+    """
+
+    def __init__(self, width: int, candidate: int, dim: int, heads: int) -> None:
+        super().__init__()
+        self.of_event = nn.Parameter(torch.empty(heads, dim, width))
+        self.of_candidate = nn.Parameter(torch.empty(heads, candidate, dim))
+        for weight in (self.of_event, self.of_candidate):
+            for head in weight.data:
+                nn.init.xavier_normal_(head)
+
+    def forward(self, events: Tensor, mask: Tensor, candidate: Tensor) -> Tensor:
+        queries = (candidate @ self.of_candidate @ self.of_event).transpose(0, 1)  # [N, heads, Z]
+        weights = masked_softmax(queries @ events.transpose(1, 2), mask[:, None])  # [N, heads, L]
+        return (weights @ events).flatten(1)
