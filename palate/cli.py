@@ -12,9 +12,12 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from palate.training.trainer import Progress
 
 app = typer.Typer(
     name="palate",
@@ -41,23 +44,36 @@ def put(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False, default=str))
 
 
+class Spinner:
+    """Called with a line it prints it and goes on below; ``fitting`` shows how far a training is, how fast, and how long it has to go."""
+
+    def __init__(self, title: str, show: Callable[[str], None], keep: Callable[[str], None]) -> None:
+        self.title, self.show, self.keep = title, show, keep
+
+    def __call__(self, line: str) -> None:
+        self.keep(line)
+        self.show(f"{self.title}: {line.strip()[:80]}")
+
+    def fitting(self, model: str, fit: int, now: Progress) -> None:
+        share = ((now.epoch - 1) * now.steps + now.step) / (now.epochs * now.steps)
+        bar = ("█" * round(12 * share)).ljust(12, "░")
+        minutes, seconds = divmod(round(now.seconds_left), 60)
+        left = f"{minutes}:{seconds:02d} left at most" if now.seconds_left else "done"
+        self.show(f"{self.title}: {model} {bar} epoch {now.epoch} of {now.epochs}, loss {now.loss:.4f}, {now.rows_per_second:,.0f} rows/s, {left}")
+
+
 @contextmanager
-def progress(title: str) -> Iterator[Callable[[str], None]]:
+def progress(title: str) -> Iterator[Spinner]:
     """A function that reports a line: a spinner with the latest line on a terminal, nothing where nobody watches."""
     if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
-        yield lambda line: None
+        yield Spinner(title, lambda line: None, lambda line: None)
         return
     from rich.console import Console
     from rich.text import Text
 
     console = Console(stderr=True)
     with console.status(Text(title)) as status:
-
-        def report(line: str) -> None:
-            console.print(Text(line, style="dim"))
-            status.update(Text(f"{title}: {line.strip()[:80]}"))
-
-        yield report
+        yield Spinner(title, lambda line: status.update(Text(line)), lambda line: console.print(Text(line, style="dim")))
 
 
 @app.command()
@@ -116,13 +132,28 @@ def train(
     recipe: Annotated[Path, typer.Argument(help="A recipe in TOML.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", "-o", help="The run's folder.", show_default=False)],
     everything: Annotated[bool, typer.Option("--all", help="Learn from all events; nothing is held out to measure on.")] = False,
+    tensorboard: Annotated[Path | None, typer.Option(help="Also write the curves for TensorBoard, below this folder.")] = None,
+    wandb: Annotated[str | None, typer.Option(help="Also keep the curves as a run of this Weights & Biases project, offline beside the run.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Train what a recipe names and publish it as a run."""
+    """Train what a recipe names and publish it as a run, with its curves as JSON lines."""
     from palate.workflow import train as fit
 
-    with progress(f"training {recipe}") as report:
-        run = fit(recipe, out, holdout=not everything, report=report)
+    also: list[Any] = []
+    if tensorboard is not None:
+        from palate.training.tensorboard import TensorBoard
+
+        also.append(TensorBoard(tensorboard))
+    if wandb is not None:
+        from palate.training.wandb import WeightsAndBiases
+
+        also.append(WeightsAndBiases(wandb, out))
+    try:
+        with progress(f"training {recipe}") as report:
+            run = fit(recipe, out, holdout=not everything, report=report, watch=(report.fitting, *also))
+    finally:
+        for one in also:
+            one.close()
     if as_json:
         put({"run": str(out), "versions": dict(run.versions)})
     else:

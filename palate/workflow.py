@@ -46,7 +46,8 @@ from palate.tables.entities import read_entities
 from palate.tables.events import Events, read_events
 from palate.tables.signals import Signal
 from palate.tables.world import World
-from palate.training.trainer import Trainer
+from palate.training.curves import Curves, Watcher
+from palate.training.trainer import Progress, Trainer
 
 Report = Callable[[str], None]
 
@@ -184,9 +185,12 @@ def past_of(recipe: Recipe, rows: EventRows, sizes: tuple[int, int]) -> Past:
 class Training:
     """One training of a recipe's models. Steps are methods in the order in which ``run`` calls them."""
 
-    def __init__(self, recipe: Recipe, prepared: Prepared, report: Report = quiet, folder: Path | None = None) -> None:
-        """``folder``: where checkpoints are kept, so that a training that was killed goes on where it was, to the same bits."""
-        self.recipe, self.data, self.report, self.folder = recipe, prepared, report, folder
+    def __init__(self, recipe: Recipe, prepared: Prepared, report: Report = quiet, folder: Path | None = None, watch: Sequence[Watcher] = ()) -> None:
+        """``folder``: where checkpoints are kept, so that a training that was killed goes on where it was, to the same bits.
+
+        ``watch``: who is told how each fitting goes, a few times a second.
+        """
+        self.recipe, self.data, self.report, self.folder, self.watch = recipe, prepared, report, folder, watch
         self.fits = 0
         self.past = past_of(recipe, prepared.train, prepared.sizes)
         self.pipeline: FeaturePipeline | None = None
@@ -195,7 +199,7 @@ class Training:
             self.pipeline = fitted.bind(prepared.users, prepared.items)
         self.rng = np.random.default_rng(recipe.seed)
         self.scaled = False  # whether the pipeline has seen the routes' scores
-        self.curves: dict[str, dict[str, list[float]]] = {}
+        self.curves: dict[str, dict[str, Any]] = {}
 
     def run(self) -> Parts:
         recipe = self.recipe
@@ -234,9 +238,15 @@ class Training:
         options = {key: value for key, value in self.recipe.models[name].training.items() if key != "uniform"}
         trainer = build(Trainer, {"seed": self.recipe.seed, **options}, where=f"[models.{name}] training")
         self.fits += 1
+
+        def report(now: Progress) -> None:
+            for watcher in self.watch:
+                watcher(name, self.fits, now)
+
+        trainer = replace(trainer, report=report if self.watch else None)
         checkpoint = None if self.folder is None else self.folder / f"{self.fits:02d}-{name}.checkpoint"
         fitting = trainer.fit(model, examples, score, checkpoint)
-        self.curves[name] = {"losses": fitting.losses, "scores": fitting.scores}
+        self.curves[name] = {"losses": fitting.losses, "scores": fitting.scores, "best": fitting.best}
         return model.eval()
 
     # ── rank and pre-rank ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -397,8 +407,18 @@ def choose_powers(ranker: Any, validation: Offered, tasks: tuple[str, ...]) -> d
     return powers
 
 
-def train(recipe: Recipe | str | Path, out: str | Path, *, world: World | None = None, holdout: bool = True, report: Report | None = None) -> OpenRun:
+def train(
+    recipe: Recipe | str | Path,
+    out: str | Path,
+    *,
+    world: World | None = None,
+    holdout: bool = True,
+    report: Report | None = None,
+    watch: Sequence[Watcher] = (),
+) -> OpenRun:
     """Follow a recipe and publish a run at ``out``. ``holdout=False`` trains on every event, for serving.
+
+    Curves come to stand beside the version as JSON lines; ``watch``: who else is told how each fitting goes.
 
     Raises RecipeError, ImportFailed or RunError with the place of the mistake. What was at ``out`` stays until the new version is whole.
     """
@@ -422,7 +442,8 @@ def train(recipe: Recipe | str | Path, out: str | Path, *, world: World | None =
     if unfinished.is_dir():
         say("  a training of this recipe on these events was cut short: it goes on")
     unfinished.mkdir(parents=True, exist_ok=True)
-    training = Training(recipe, prepared, say, unfinished)
+    curves = Curves(unfinished / "curves.jsonl")
+    training = Training(recipe, prepared, say, unfinished, (curves, *watch))
     parts = training.run()
     draft = Draft(out)
     try:
@@ -430,7 +451,7 @@ def train(recipe: Recipe | str | Path, out: str | Path, *, world: World | None =
         assembly.save(parts, prepared.train, draft)
         draft.frame("test.parquet", assembly.frame_of(held))
         draft.json("curves.json", training.curves)
-        draft.publish(
+        run = draft.publish(
             cut=prepared.cut,
             one_moment=prepared.one_moment,
             fitted=fitted,
@@ -441,6 +462,8 @@ def train(recipe: Recipe | str | Path, out: str | Path, *, world: World | None =
     except BaseException:
         draft.discard()
         raise
+    if curves.path.exists():  # not in the manifest: speeds are never the same twice
+        curves.path.rename(Path(out) / f"curves-{run.version}.jsonl")
     for folder in Path(out).glob(".training-*"):
         shutil.rmtree(folder, ignore_errors=True)
     say(f"trained and published at {out} in {time.perf_counter() - began:.0f} s")
@@ -514,7 +537,10 @@ def evaluate(run: OpenRun | str | Path, *, report: Report | None = None, rolling
         "funnel": measured[0],
         "also": measured[1:],
         "protocols": protocols,
-        "training": [{"name": n, "loss": c["losses"], "score": c["scores"], "score_name": "NDCG@10 (validation)"} for n, c in curves.items()],
+        "training": [
+            {"name": n, "loss": c["losses"], "score": c["scores"], "score_name": "NDCG@10 (validation)", "best": c.get("best")}
+            for n, c in curves.items()
+        ],
         "terms": run.run.manifest.get("terms", ""),
     }
     (run.folder / f"evaluation-{run.run.version}.json").write_text(json.dumps(results, ensure_ascii=False), encoding="utf-8")

@@ -16,7 +16,7 @@ from palate.state.past import Past
 from palate.tables.events import Events
 from palate.tables.sources.synthetic import synthetic
 from palate.tables.world import World
-from palate.workflow import evaluate, prepare, train
+from palate.workflow import evaluate, prepare, train, write_report
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 TEXT = (RECIPES / "synthetic.toml").read_text(encoding="utf-8")
@@ -226,3 +226,17 @@ def test_a_split_by_user_shows_a_question_nothing_that_was_held_out(tmp_path: Pa
     frame = CLICKS.head(120).with_columns(user=everyone["user"], item=pl.Series([f"i{n // 30}" for n in range(120)]), time=pl.Series(times))
     run = train(Recipe.parse(SHOP + '[split]\nname = "leave_last_out"\n'), tmp_path / "run", world=of(WORLD, frame))
     assert metrics(evaluate(run))["users"] == 30
+
+
+def test_every_fitting_leaves_its_curve_as_json_lines_and_in_the_report(trained: OpenRun, tmp_path: Path) -> None:
+    lines = [json.loads(line) for line in (trained.folder / f"curves-{trained.run.version}.jsonl").read_text().splitlines()]
+    kept = trained.run.json("curves.json")
+    for name, curve in kept.items():
+        last = max(line["fit"] for line in lines if line["model"] == name)
+        ends = {line["epoch"]: line for line in lines if line["fit"] == last and line["step"] == line["steps"]}
+        assert [ends[epoch]["loss"] for epoch in sorted(ends)] == curve["losses"]
+        assert [line["score"] for line in ends.values() if line["score"] is not None] == curve["scores"]
+    assert set(kept) == {"two_tower", "light", "ranker"} == {line["model"] for line in lines}
+    page = write_report(trained, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert all(f"training loss of {name}" in page for name in kept)
+    assert "NDCG@10 (validation) of ranker" in page

@@ -1,6 +1,7 @@
 """The one training loop and what it needs: ``trainer.py``, ``optimizers.py`` (rows of tables that were read, and only those, are updated),
-``checkpoint.py`` (safetensors with JSON inside, written in one move).
+``schedules.py``, ``adversarial.py``, ``checkpoint.py`` (safetensors with JSON inside, written in one move). Who watches: ``curves.py`` (JSON
+lines), ``tensorboard.py``, ``wandb.py``, each the only file that knows its library.
 
 Nothing here knows a model by name: a model gives ``loss(batch)``, a data set gives ``len()`` and ``batch(chosen, generator)``. There is
-no second loop to add; what a model needs differently belongs into its ``loss``.
+no second loop to add; what a model needs differently belongs into its ``loss``, or into the ``portions`` it wants trained otherwise.
 """

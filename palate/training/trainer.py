@@ -60,8 +60,8 @@ class Trainer:
     ``optimizer`` of dense weights, ``tables`` of embedding tables (only rows read are touched), at ``table_learning_rate`` (None: the same);
     a model's ``portions`` go before them. ``weight_decay`` is decoupled, ``l2`` a penalty in the gradient; ``momentum`` is of sgd, ``l1 beta``
     are of ftrl. ``schedule`` of the rates (ftrl has one of its own, and none of these): ``constant``, ``step`` (times ``factor`` after every
-    ``every`` epochs) or ``cosine`` (to 0 over all ``epochs``), each after a ``warmup`` of so many epochs. ``adversarial``: weight of the loss
-    with each table row that was read moved by ``epsilon`` to where the loss grows most (0: none); its authors begin with a fitted model, so fit twice.
+    ``every`` epochs) or ``cosine`` (to 0 over all ``epochs``), each after a ``warmup`` of so many epochs. ``adversarial``: weight of the
+    loss with each table row that was read moved by ``epsilon`` to where the loss grows most (0: none; its authors begin with a fitted model).
 
     ``batch_size`` counts rows, or groups of rows where the data set draws those. ``patience``: epochs without a better score before it stops.
     ``save_every``: steps between checkpoints (0: one an epoch). ``threads``: torch's threads while fitting (0: leave as they are). The same
