@@ -256,6 +256,10 @@ class OpenRun:
         return self.parts.similar()
 
     @property
+    def pipeline(self) -> FeaturePipeline | None:
+        return self.parts.pipeline
+
+    @property
     def base_sequence(self) -> dict[str, int]:
         """For each log that events of ``base`` are from: the number of the last one. A state over that log goes on from there."""
         return {str(name): int(last) for name, last in self.run.manifest.get("log", {}).items()}

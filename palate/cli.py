@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -176,6 +177,63 @@ def evaluate(run: Run, as_json: Json = False) -> None:
 
 
 @app.command()
+def reproduce(
+    name: Annotated[str | None, typer.Argument(help="A row, as --list names them.", show_default=False)] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Where data sets lie that cannot be fetched.")] = None,
+    seeds: Annotated[int, typer.Option(help="How many seeds, the first being --seed.", min=1)] = 1,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    listed: Annotated[bool, typer.Option("--list", help="The rows there are.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a row of a published table, or of a peer's, anew and print our figures beside theirs."""
+    from palate import reproduce as rows
+    from palate.evaluation.report import text_table
+
+    if listed or name is None:
+        if as_json:
+            put([{"row": row.name, "model": row.model, "data": row.case, "theirs": dict(row.theirs), "source": row.source} for row in rows.ROWS])
+        else:
+            shown = [(row.name, ", ".join(f"{key} {value}" for key, value in row.theirs.items()) or "-", row.source) for row in rows.ROWS]
+            print(text_table(("row", "theirs", "source"), shown))
+        return
+    row = rows.find(name)
+    with progress(f"reproducing {row.name}") as report:
+        data = rows.CASES[row.case](data_dir, report)
+        found = [rows.run(row, data, seed + n, partial(report.fitting, row.name, seed + n)) for n in range(seeds)]
+    if as_json:
+        put({"row": row.name, "protocol": data.protocol, "theirs": dict(row.theirs), "source": row.source, "runs": found})
+        return
+    print(f"{row.model} on {row.case} ({data.protocol}), {seeds} seed{'s' if seeds > 1 else ''}; theirs: {row.source or 'none'}")
+    print(text_table(("figure", "ours", "deviation", "theirs"), rows.beside(row, found)))
+
+
+@app.command()
+def skew(
+    run: Run,
+    state: Annotated[Path | None, typer.Option(help="The service's state folder; RUN/state where left out.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make the features of served pages anew from tables and log, and compare them bit by bit with what the ranker saw."""
+    from palate.evaluation.report import text_table
+    from palate.skew import skew as compare
+
+    with progress(f"comparing {run}") as report:
+        found = compare(run, state, report)
+    if as_json:
+        put(found.to_json())
+    else:
+        print(f"{found.pages:,} pages, {found.rows:,} rows, {found.features} features compared; {len(found.differences)} differ")
+        if found.differences:
+            rows = [
+                (one.feature, f"{one.differing:,} of {one.rows:,}", one.request_id, one.item, f"{one.online}", f"{one.offline}")
+                for one in found.differences
+            ]
+            print(text_table(("feature", "rows that differ", "first page", "item", "online", "offline"), rows))
+    if not found.clean:
+        raise typer.Exit(1)
+
+
+@app.command()
 def recommend(
     run: Run,
     user: Annotated[str | None, typer.Option(help="A user's id.")] = None,
@@ -225,6 +283,7 @@ def serve(
     allow_origin: Annotated[list[str] | None, typer.Option(help="A web origin whose pages may call it.")] = None,
     workers: Annotated[int, typer.Option(help="Threads that draw pages.", min=1, max=64)] = 1,
     access_log: Annotated[bool, typer.Option(help="A JSON line per call on standard error.")] = True,
+    keep_features: Annotated[float, typer.Option(help="Share of pages whose features are kept for palate skew.", min=0.0, max=1.0)] = 0.01,
 ) -> None:
     """Serve a run over HTTP until SIGTERM or Ctrl-C."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -239,6 +298,7 @@ def serve(
         origins=tuple(origin.lower() for origin in allow_origin or ()),
         workers=workers,
         access_log=access_log,
+        keep_features=keep_features,
     )
     run_server(run, settings, state)
     # Everything is on disk and every client is answered: the interpreter's own end would take another second for torch's sake.

@@ -21,11 +21,13 @@ import numpy as np
 
 from palate.candidates import DAY, Candidates, Ints
 from palate.contracts import Similar
+from palate.features.pipeline import FeaturePipeline
 from palate.funnel.funnel import Busy, Funnel, Trace
 from palate.state.catalogue import Catalogue, id_fault
 from palate.state.check import Outcome
 from palate.state.embedded import Embedded
 from palate.state.rows import EventRows
+from palate.state.samples import Sample, Samples, facts_of
 from palate.tables.signals import Signal
 
 _STRIPES = 4096  #: locks that the users share
@@ -79,6 +81,8 @@ class Run(Protocol):
     def versions(self) -> dict[str, str]: ...
     @property
     def similar(self) -> Similar | None: ...
+    @property
+    def pipeline(self) -> FeaturePipeline | None: ...
     def funnel(self) -> Funnel: ...
 
 
@@ -169,8 +173,8 @@ class Recommender:
     deadline, the page does without. None, the default in process: every stage runs to its end.
     """
 
-    def __init__(self, run: Run, state: Embedded, *, folder: Path | None = None, budget: float | None = None) -> None:
-        self.run, self.state, self.folder = run, state, folder
+    def __init__(self, run: Run, state: Embedded, *, folder: Path | None = None, budget: float | None = None, samples: Samples | None = None) -> None:
+        self.run, self.state, self.folder, self.samples = run, state, folder, samples
         self.items, self.users = run.items, run.users
         self.versions = dict(run.versions)
         self._funnel = run.funnel()
@@ -182,8 +186,10 @@ class Recommender:
         self._closed = False
 
     @classmethod
-    def load(cls, run: str | Path | Run, state: str | Path | None = None, *, budget: float | None = None) -> Recommender:
+    def load(cls, run: str | Path | Run, state: str | Path | None = None, *, budget: float | None = None, keep_features: float = 0.0) -> Recommender:
         """Open a run. ``state`` is a folder where what is learned is kept; without one it lives in memory and ends with the object.
+
+        ``keep_features``: the share of logged pages whose features are kept there, the latest 1,000.
 
         RunError where the run is missing or altered; StateError where another process has the state open.
         """
@@ -207,7 +213,8 @@ class Recommender:
             seen_window=round(options.pop("days", 30) * DAY),
             seen_options=options,
         )
-        return cls(run, kept, folder=folder, budget=budget)
+        samples = Samples(folder / "features", keep_features) if folder is not None and keep_features else None
+        return cls(run, kept, folder=folder, budget=budget, samples=samples)
 
     # ---- asking
 
@@ -298,6 +305,9 @@ class Recommender:
     def _draw(self, asks: list[Ask]) -> list[tuple[Page, dict[str, Any]]]:
         """A page and its record for each ask."""
         first, items = asks[0], self.items
+        names = [ask.request_id or uuid.uuid4().hex for ask in asks]
+        wanted = [] if self.samples is None else [n for n, ask in enumerate(asks) if ask.log and self.samples.wants(names[n])]
+        tap: list[tuple[Candidates | None, dict[str, Any]]] = []
         given = [None if ask.history is None else [item for item in ask.history if item in items] for ask in asks]
         request = self.state.request(
             [ask.user for ask in asks],
@@ -307,6 +317,7 @@ class Recommender:
             scene=first.scene,
             deadline=None if self._budget is None else time.monotonic() + self._budget,
             rng=np.random.Generator(np.random.PCG64(self._chance.getrandbits(64))),
+            parameters={"tap": tap} if wanted else {},
         )
         trace = Trace()
         empty = not first.k or not len(items)
@@ -319,7 +330,7 @@ class Recommender:
         for place, ask in enumerate(asks):
             mine = slice(offsets[place], offsets[place + 1])
             record: dict[str, Any] = {
-                "request_id": ask.request_id or uuid.uuid4().hex,
+                "request_id": names[place],
                 "user": ask.user,
                 "now": int(request.now[place]),
                 "as_of": request.as_of,
@@ -342,7 +353,26 @@ class Recommender:
                 record["given"] = {name: value for name, value in known.items() if value is not None}
             way = self._way(trace, rows[mine], place) if ask.why else None
             drawn.append((page_of(record, way), record))
+        for place in wanted:
+            self._sample(tap, place, drawn[place][1])
         return drawn
+
+    def _sample(self, tap: list[tuple[Candidates | None, dict[str, Any]]], place: int, record: Mapping[str, Any]) -> None:
+        """Keep what the ranker saw of one page; nothing where it saw nothing, or saw the asks of a group in parts."""
+        users: dict[str, Any] = next((columns for candidates, columns in reversed(tap) if candidates is None), {})
+        seen = next(((candidates, columns) for candidates, columns in reversed(tap) if candidates is not None), None)
+        if seen is None or self.samples is None or self.run.pipeline is None or len(seen[0] or ()) <= place:
+            return
+        candidates, pairs = seen
+        assert candidates is not None
+        mine = slice(int(candidates.offsets[place]), int(candidates.offsets[place + 1]))
+        rows = np.asarray(candidates.items[mine], np.int64)
+        arrays = {"items": rows} | {f"user/{name}": column[place : place + 1] for name, column in users.items()}
+        arrays |= {f"item/{name}": column for name, column in self.run.pipeline.encode_items(rows).items()}
+        arrays |= {f"pair/{name}": column[mine] for name, column in pairs.items()}
+        routes = {name: values for name, values in candidates.columns.items() if name.endswith((".score", ".rank"))}
+        arrays |= {f"route/{name}": np.asarray(values[mine]) for name, values in routes.items()}
+        self.samples.keep(Sample(facts_of(record), arrays))
 
     def _way(self, trace: Trace, rows: list[int], place: int) -> dict[str, Any]:
         """The stages of the call, and each shown item's way through them."""
@@ -403,6 +433,8 @@ class Recommender:
         """Erase a user's events, pages and state. ``stale`` names the run's models that were fitted on events of the user."""
         with self._lines.of(f"u{user}"), self._writing, _told("user"):
             gone = self.state.forget(user)
+            if self.folder is not None:
+                Samples(self.folder / "features", 0).forget(user)
         stale = sorted(self.run.recipe.models) if gone["trained"] else []
         return {"user": user, "removed": dict(gone), "stale": stale, "run": self.versions.get("run", "")}
 

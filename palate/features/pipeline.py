@@ -146,6 +146,7 @@ class FeaturePipeline:
             view = View(request, None, lookups.current())
             for timed in self._timed["user"]:
                 columns.update(zip(timed.names(), timed.encode(view), strict=True))
+        _tapped(request, None, columns)
         return columns
 
     def encode_items(self, rows: Ints) -> dict[str, Column]:
@@ -173,6 +174,7 @@ class FeaturePipeline:
         columns: dict[str, Column] = {}
         for timed in self._timed["pair"]:
             columns.update(zip(timed.names(), timed.encode(view), strict=True))
+        _tapped(request, candidates, columns)
         return columns
 
     def encode(self, request: Request, candidates: Candidates) -> dict[str, Column]:
@@ -326,6 +328,13 @@ def _transform(name: str, options: Mapping[str, Any]) -> Transform:
         if isinstance(found, type) and issubclass(found, Transform):
             return found(**options)
     raise ValueError(f"a saved feature pipeline names the transform {name!r}, which this version does not have")
+
+
+def _tapped(request: Request, candidates: Candidates | None, columns: dict[str, Column]) -> None:
+    """Whoever wants to know what models see of a request leaves a list at ``parameters["tap"]``."""
+    tap = request.parameters.get("tap")
+    if tap is not None:
+        tap.append((candidates, columns))
 
 
 def _checked_length(name: str, values: Sequence[Any], size: int) -> Sequence[Any]:

@@ -91,7 +91,7 @@ def serve(run: str | Path, settings: Settings, state: str | Path | None = None, 
         )
     listening = bound(settings)  # first of all: a taken port is known before a model is loaded
     try:
-        recommender = Recommender.load(run, folder, budget=settings.budget)
+        recommender = Recommender.load(run, folder, budget=settings.budget, keep_features=settings.keep_features)
     except BaseException:
         listening.close()
         raise

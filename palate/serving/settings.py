@@ -39,11 +39,14 @@ class Settings:
     drain: float = 0.3  # after SIGTERM: not ready, connections are asked to close, calls are still answered
     stop: float = 8.0  # after that, what is under way has this long to end
     access_log: bool = True
+    keep_features: float = 0.01  # share of pages whose features are kept for palate skew
 
     def __post_init__(self) -> None:
         for name in ("workers", "together", "helpers", "queue", "max_body", "max_query", "max_depth", "max_batch", "max_k", "max_history", "max_id"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not 0 <= self.keep_features <= 1:
+            raise SettingsError(f"keep_features is a share of pages, between 0 and 1, not {self.keep_features}")
         if not 0 <= self.port < 65536:
             raise SettingsError(f"port must be between 0 and 65535, not {self.port}")
         if self.drain < 0 or self.stop <= 0 or self.drain + self.stop > 9.5:
