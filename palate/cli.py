@@ -208,6 +208,32 @@ def reproduce(
 
 
 @app.command()
+def lint(
+    recipe: Annotated[Path, typer.Argument(help="A recipe in TOML.", show_default=False)],
+    measure: Annotated[bool, typer.Option(help="Train with and without each leak and print both metrics (minutes).")] = True,
+    as_json: Json = False,
+) -> None:
+    """Find what a recipe lets a model see that it cannot know when it is asked; exit code 1 where there is a leak."""
+    from palate.lint import lint as look
+    from palate.recipe import Recipe
+    from palate.workflow import load_world
+
+    asked = Recipe.load(recipe)
+    with progress(f"looking at {recipe}") as report:
+        found = look(asked, load_world(asked, recipe.resolve().parent, report), measure=measure, report=report)
+    if as_json:
+        put([vars(one) for one in found])
+    else:
+        for one in found:
+            print(f"{one.level.upper()}  {one.check}, {one.where}: {one.message}")
+            if one.inflated is not None and one.clean is not None:
+                print(f"      {one.metric}: {one.inflated:.4f} with it, {one.clean:.4f} without")
+        print(f"{recipe}: {sum(one.level == 'leak' for one in found)} leaks, {sum(one.level == 'note' for one in found)} notes")
+    if any(one.level == "leak" for one in found):
+        raise typer.Exit(1)
+
+
+@app.command()
 def skew(
     run: Run,
     state: Annotated[Path | None, typer.Option(help="The service's state folder; RUN/state where left out.")] = None,
