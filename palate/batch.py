@@ -12,7 +12,7 @@ from torch import Tensor
 
 class Batch(dict[str, Tensor]):
     """Columns by feature name; labels are ``"label:<task>"`` float32 ``[B]`` (NaN: this task has no label here), and ``"weight"``
-    float32 ``[B]``, where there is one, is how much each row counts in the loss.
+    float32 ``[B]``, where there is one, is how much each row counts in the loss; ``"kept"`` float32 ``[B]`` the rate at which negatives were kept.
 
     A batch for a two-tower model may hold more items than users: its first B items are the users' own, the rest are
     negatives. Then ``"log_q"`` float32 ``[items]`` is each item's log-probability of being drawn, ``"item_row"`` int64 ``[items]``

@@ -81,11 +81,20 @@ class Ranker(Model):
 
     def loss(self, batch: Batch) -> Tensor:
         """Sum over tasks of the loss that its label names times its weight, over the rows that have this task's label."""
-        logits = self(batch)  # [B, T]
+        logits = self.thinned(self(batch), batch)  # [B, T]
         total = logits.new_zeros(())
         for t, label in enumerate(self.labels):
             total = total + label.weight * self.task_loss(label, logits[:, t], batch)
         return total
+
+    def thinned(self, logits: Tensor, batch: Batch) -> Tensor:
+        """The logits as they stand among rows of which only a share ``kept`` of the first task's negatives is left: z - ln kept for that task.
+
+        So z is trained to be right among all rows. Tasks that only what was taken has labels of lost no row.
+        """
+        if "kept" not in batch:
+            return logits
+        return torch.cat((logits[:, :1] - batch["kept"].log()[:, None], logits[:, 1:]), 1)
 
     def task_loss(self, label: Label, logits: Tensor, batch: Batch) -> Tensor:
         """The loss of one task alone, from its ``logits [B]``; point-wise ones count rows by their ``weight``."""
@@ -115,6 +124,8 @@ class Ranker(Model):
             for t, label in enumerate(self.labels):
                 labels = batch[f"label:{label.name}"]
                 weights = torch.where(torch.isnan(labels), 0.0, batch.get("weight", torch.ones_like(labels)))
+                if not t and "kept" in batch:
+                    weights = torch.where(labels == 0, weights / batch["kept"], weights)  # each stands for those that were left out
                 known = int((weights > 0).sum())
                 if known:
                     rate = float((weights * labels.nan_to_num(0.0)).sum() / weights.sum())

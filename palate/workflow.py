@@ -347,12 +347,14 @@ class Training:
             count = np.bincount(owner, weights=taken, minlength=len(request))
             # a request that took nothing of what it was not even shown has nothing to teach; a page that was passed over has
             keep = np.ones(len(owner), bool) if self.recipe.examples.pages else (count > 0)[owner]
+            kept = None
             if negatives and not self.recipe.examples.pages:
-                rate = count * negatives / np.maximum(np.diff(offered.offsets) - count, 1)
+                rate = np.minimum(count * negatives / np.maximum(np.diff(offered.offsets) - count, 1), 1)
                 keep &= taken | (self.rng.random(len(taken)) < rate[owner])
+                kept = rate.astype(np.float32)[owner[keep]]
             columns = {name: values[keep] for name, values in pairs.items()}
             chosen = {name: values[keep] for name, values in labels.items()}
-            parts.append(Offered(self.pipeline, self.pipeline.encode_users(request), columns, chosen, owner[keep], offered.items[keep]))
+            parts.append(Offered(self.pipeline, self.pipeline.encode_users(request), columns, chosen, owner[keep], offered.items[keep], kept))
         return Offered.joined(parts)
 
 

@@ -71,7 +71,8 @@ class _Last:
 
 @dataclass(frozen=True)
 class Offered:
-    """Candidates of past requests with labels: user columns ``[R]``, pair columns, labels, owner (request) and item row ``[N]``."""
+    """Candidates of past requests with labels: user columns ``[R]``, pair columns, labels, owner (request) and item row ``[N]``; ``kept [N]``: the
+    rate at which candidates of the row's request that were not taken were kept (None: all)."""
 
     pipeline: FeaturePipeline
     users: dict[str, NDArray[Any]]
@@ -79,6 +80,7 @@ class Offered:
     labels: dict[str, NDArray[np.float32]]
     owner: Ints
     items: Ints
+    kept: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -96,7 +98,10 @@ class Offered:
             return {key: np.concatenate([getattr(part, name)[key] for part in parts]) for key in getattr(first, name)}
 
         owner = np.concatenate([part.owner + shift[n] for n, part in enumerate(parts)])
-        return cls(first.pipeline, glue("users"), glue("pairs"), glue("labels"), owner, np.concatenate([part.items for part in parts]))
+        kept = None
+        if any(part.kept is not None for part in parts):
+            kept = np.concatenate([np.ones(len(part), np.float32) if part.kept is None else part.kept for part in parts])
+        return cls(first.pipeline, glue("users"), glue("pairs"), glue("labels"), owner, np.concatenate([part.items for part in parts]), kept)
 
     def pointwise(self, teacher: NDArray[np.float32] | None = None) -> Pointwise:
         """As a training set; with ``teacher`` its scores are the only label.
@@ -113,6 +118,7 @@ class Offered:
             item_columns=self.pipeline.item_columns(),
             item_index=self.items,
             weights=1 / np.maximum(self.taken, 1)[self.owner] if teacher is None else None,
+            kept=self.kept if teacher is None else None,
         )
 
     @property

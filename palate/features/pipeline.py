@@ -21,7 +21,7 @@ from palate.state.catalogue import Catalogue
 from palate.state.rows import EventRows
 
 FORMAT = 1  #: of ``to_json``
-RESERVED = ("group", "log_q", "item_row", "user_row")  #: columns of a batch that are no features
+RESERVED = ("group", "weight", "kept", "log_q", "item_row", "user_row")  #: columns of a batch that are no features
 
 
 class FeaturePipeline:

@@ -71,3 +71,19 @@ def test_lengths_and_rows_that_do_not_fit_are_refused() -> None:
         Pointwise({}, {}, np.zeros(2), user_columns={"age": np.zeros(2)}, user_index=np.array([0, 2]))
     with pytest.raises(ValueError, match="go together"):
         Pointwise({}, {}, np.zeros(2), item_columns={"year": np.zeros(2)})
+
+
+def test_thinned_keeps_every_positive_and_a_share_of_the_negatives_and_says_which() -> None:
+    labels = np.r_[np.ones(50), np.zeros(5000), [np.nan] * 7].astype(np.float32)
+    rows = Pointwise({"x": np.arange(len(labels), dtype=np.float32)}, {"click": labels}, np.zeros(len(labels), np.int64))
+    few = rows.thinned(0.1, seed=1)
+    batch = few.batch(torch.arange(len(few)))
+    assert int((batch["label:click"] == 1).sum()) == 50
+    assert int(torch.isnan(batch["label:click"]).sum()) == 7
+    assert 430 < int((batch["label:click"] == 0).sum()) < 570
+    assert torch.all(batch["kept"] == 0.1)
+    assert torch.equal(batch["x"], few.batch(torch.arange(len(few)))["x"])
+    assert len(rows.thinned(1.0)) == len(rows)
+    for rate in (0.0, 1.5, float("nan")):
+        with pytest.raises(ValueError, match="share of negatives"):
+            rows.thinned(rate)

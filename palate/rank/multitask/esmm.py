@@ -53,7 +53,7 @@ class ESMM(Ranker):
         return torch.cat(logits, 1) + self.bias  # [B, T]
 
     def loss(self, batch: Batch) -> Tensor:
-        logits, weights = self(batch), batch.get("weight")
+        logits, weights = self.thinned(self(batch), batch), batch.get("weight")
         click, (first, *rest) = batch[f"label:{self.tasks[0]}"], self.labels
         total = first.weight * binary_cross_entropy(logits[:, 0], click, weights)
         for t, label in enumerate(rest, 1):

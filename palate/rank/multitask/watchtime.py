@@ -59,7 +59,8 @@ class WatchTime(Ranker):
     def task_loss(self, label: Label, logits: Tensor, batch: Batch) -> Tensor:
         if not self.timed[self.tasks.index(label.name)]:
             return super().task_loss(label, logits, batch)
-        return weighted_logistic(logits, batch[f"label:{label.name}"], self.form, batch.get("weight"))
+        kept = batch.get("kept") if label.name == self.tasks[0] else None
+        return weighted_logistic(logits, batch[f"label:{label.name}"], self.form, batch.get("weight"), kept)
 
     def answers(self, logits: Tensor) -> Tensor:
         """Expected times, and the probability of what is not a time."""
@@ -79,13 +80,21 @@ class WatchTime(Ranker):
                     bias[t] = bias[t].clamp(min=1e-6).log()
 
 
-def weighted_logistic(logits: Tensor, times: Tensor, form: Literal["known", "exact"], weights: Tensor | None = None) -> Tensor:
-    """Mean over rows whose time is not NaN of T ln(1 + e^-z) + N ln(1 + e^z) - its least value; N is 1, in the known form 0 where T > 0."""
+def weighted_logistic(
+    logits: Tensor, times: Tensor, form: Literal["known", "exact"], weights: Tensor | None = None, kept: Tensor | None = None
+) -> Tensor:
+    """Mean over rows whose time is not NaN of T ln(1 + e^-z) + N ln(1 + e^z) - its least value; N is 1, in the known form 0 where T > 0.
+
+    ``kept``: the rate at which rows without a time were kept, which ``logits`` allow for. The unit negative of a row that has a time then
+    weighs as much as those of the others that are left.
+    """
     weights = torch.where(torch.isnan(times), 0.0, torch.ones_like(times) if weights is None else weights)
     times = times.nan_to_num(0.0)
     if bool((times < 0).any()):
         raise ValueError("a watch time is below 0")
-    negatives = torch.ones_like(times) if form == "exact" else (times == 0).to(times.dtype)
-    least = negatives * (torch.xlogy(times + 1, times + 1) - torch.xlogy(times, times))  # T ln(1 + 1/T) + ln(1 + T)
+    unit = torch.ones_like(times) if kept is None else kept
+    negatives = torch.where(times == 0, 1.0, unit if form == "exact" else 0.0)
+    both = times + negatives
+    least = torch.xlogy(both, both) - torch.xlogy(times, times) - torch.xlogy(negatives, negatives)
     lost = times * F.softplus(-logits) + negatives * F.softplus(logits) - least
     return (weights * lost).sum() / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)
