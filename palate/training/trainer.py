@@ -171,7 +171,7 @@ class _Run:
     def run_epoch(self) -> None:
         now = self.generator.get_state()
         self.generator.set_state(self.at_epoch_start)
-        order = torch.randperm(len(self.batches), generator=self.generator)
+        order = self.order()
         if self.step:  # resumed in the middle: the order is drawn again, then chance goes on where it was
             self.generator.set_state(now)
         self.model.train()
@@ -212,6 +212,11 @@ class _Run:
             where = f"epoch {self.epoch + 1}, step {self.step + 1}"
             raise Diverged(f"the loss became {value} at {where}: try a smaller learning_rate, and look for extreme values in the features and labels")
         return value
+
+    def order(self) -> Tensor:
+        """The epoch's order of all examples: their own (``order(generator)``, as rows in files have), else any."""
+        own = getattr(self.batches, "order", None)
+        return own(self.generator) if own is not None else torch.randperm(len(self.batches), generator=self.generator)
 
     def rows(self, first: int) -> int:
         return min(self.step * self.options.batch_size, len(self.batches)) - first * self.options.batch_size
