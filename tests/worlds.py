@@ -178,3 +178,25 @@ class Shop:
         values, offsets = np.full(size, value, np.float32), np.array([0, size], np.int64)
         histories = Histories(np.array(history, np.int64), times, np.ones(size, np.uint32), values, offsets)
         return Request(np.array([-1]), histories, np.array([self.now]))
+
+
+class Drift:
+    """Interest moves through three genres in phases of any length. With ``drifts`` what is offered is of one of them, and wanted if of the last.
+
+    Counts say nothing there, only the order does. Without, places are shuffled and an item of any genre is offered, wanted if its genre is there at
+    all. A wanted item is taken with 9 in 10, another with 1 in 10.
+    """
+
+    def __init__(self, rows: int, drifts: bool = True, genres: int = 8, each: int = 4, length: int = 12, seed: int = 0) -> None:
+        random = np.random.default_rng(seed)
+        phases = random.permuted(np.tile(np.arange(genres), (rows, 1)), axis=1)[:, :3]
+        ends = random.permuted(np.tile(np.arange(1, length), (rows, 1)), axis=1)[:, :2, None]
+        seen = np.take_along_axis(phases, (np.arange(length) >= ends).sum(1), 1)  # [rows, length]
+        offered = phases[np.arange(rows), random.integers(0, 3, rows)] if drifts else random.integers(0, genres, rows)
+        wanted = offered == phases[:, 2] if drifts else (seen == offered[:, None]).any(1)
+        history = (seen if drifts else random.permuted(seen, axis=1)) * each + random.integers(0, each, seen.shape)
+        self.columns = {"history": history + 2, "item_id": offered * each + random.integers(0, each, rows) + 2}
+        self.labels = (random.random(rows) < np.where(wanted, 0.9, 0.1)).astype(np.float32)
+        item = Feature("item_id", "item", "category", genres * each + 2)
+        past = Feature("history", "user", "sequence", genres * each + 2, length=length, shares="item_id")
+        self.schema = Schema((past, item), (Label("take"),), item_id="item_id", history="history")
