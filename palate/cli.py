@@ -234,6 +234,34 @@ def lint(
 
 
 @app.command()
+def crosses(
+    recipe: Annotated[Path, typer.Argument(help="A recipe in TOML.", show_default=False)],
+    by: Annotated[str, typer.Option(help="gate, gradient or permutation: which measure chooses.")] = "gate",
+    most: Annotated[int, typer.Option(help="How many pairs at most.", min=0)] = 5,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the recipe that results here instead of printing it.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Find the pairs of columns that are worth a cross, and print the recipe with them."""
+    chosen(by, "--by", ("gate", "gradient", "permutation"))
+    from palate.crosses import crosses as choose
+    from palate.evaluation.report import text_table
+    from palate.recipe import Recipe
+    from palate.workflow import load_world
+
+    asked = Recipe.load(recipe)
+    with progress(f"crossing {recipe}") as report:
+        found, text = choose(asked, load_world(asked, recipe.resolve().parent, report), by, most, report=report)  # type: ignore[arg-type]
+    if out is not None:
+        out.write_text(text, "utf-8")
+    if as_json:
+        put({"pairs": [vars(one) | {"of": list(one.of)} for one in found], "recipe": text})
+        return
+    rows = [(" x ".join(one.of), f"{one.gate:.3f}", f"{one.gradient:.5f}", f"{one.permutation:.5f}") for one in found[: max(20, most)]]
+    say(text_table(("pair", "gate", "gradient", "permutation"), rows))
+    print(f"{out}: written" if out is not None else text)
+
+
+@app.command()
 def skew(
     run: Run,
     state: Annotated[Path | None, typer.Option(help="The service's state folder; RUN/state where left out.")] = None,
