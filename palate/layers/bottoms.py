@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from palate.layers.attention import Attention
+from palate.layers.bilinear import Bilinear
 from palate.layers.cin import CIN
 from palate.layers.cross import cross_v2
 from palate.layers.products import Pooled
 from palate.layers.towers import Dropout
 
-BottomName = Literal["plain", "fm", "cross", "cin", "attention"]
+BottomName = Literal["plain", "fm", "cross", "cin", "attention", "bilinear"]
 
 
 def bottom(kind: BottomName, fields: int, dim: int, hidden: Sequence[int], dropout: float = 0.0) -> Bottom:
@@ -22,7 +23,8 @@ def bottom(kind: BottomName, fields: int, dim: int, hidden: Sequence[int], dropo
 
     ``plain``: the fields themselves, one after the other. Beside them stand, with ``fm``, the sum of the products of all pairs (as in NFM);
     with ``cross``, what cross layers make (DCNv2); with ``cin``, sums of products of vectors (xDeepFM), as many a layer as there are fields;
-    with ``attention``, the fields after self-attention of two heads (AutoInt). A crossing made of layers has as many as ``hidden``, the tower
+    with ``attention``, the fields after self-attention of two heads (AutoInt); with ``bilinear``, the products of all pairs, each left field
+    turned by its matrix (FiBiNET). A crossing made of layers has as many as ``hidden``, the tower
     that stands on it. ``dropout`` of all that is given.
     """
     if kind not in get_args(BottomName):
@@ -50,4 +52,5 @@ _CROSSINGS: dict[str, Callable[[int, int, int], nn.Module]] = {  # of fields, di
     "cross": cross_v2,
     "cin": lambda fields, dim, layers: CIN(fields, dim, (fields,) * layers),
     "attention": lambda fields, dim, layers: Attention(fields, dim, heads=2, per_head=max(dim // 2, 1), blocks=layers),
+    "bilinear": lambda fields, dim, layers: Bilinear(fields, dim, "each"),
 }
