@@ -137,6 +137,40 @@ def ctr(lines: Sequence[Line]) -> list[Row]:
     return rows
 
 
+def calibration(lines: Sequence[Line]) -> list[Row]:
+    """Calibration errors with few negatives kept."""
+    rows = []
+    for line in lines:
+        how = f"{line['task']}; {line['trained_on']:,} rows; AUC {line['auc']:.4f}"
+        beside = f"uncorrected {line['error_uncorrected']:.4f}" if "error_uncorrected" in line else "–"
+        ratio = line["error"] / line["error_uncorrected"] if line.get("error_uncorrected") else None
+        rows.append(Row(f"{line['case']}, {line['rows']}: calibration error", f"{line['error']:.4f}", beside, ratio, protocol=how))
+    return rows
+
+
+def rankers(lines: Sequence[Line]) -> list[Row]:
+    """The funnel's final list with other rankers."""
+    rows = []
+    for line in lines:
+        how = f"seed {line['seed']}; {line['users']} users; validation {line['validation']}; {line['cpu_seconds']:.0f} CPU s"
+        if "minus_deepfm" in line:
+            base = line["ndcg@10"] - line["minus_deepfm"]
+            gap = f"; difference {line['minus_deepfm']:+.4f} [{line['low']:+.4f}, {line['high']:+.4f}]"
+            rows.append(Row(f"{line['model']}: NDCG@10", f"{line['ndcg@10']:.4f}", f"DeepFM {base:.4f}", line["ndcg@10"] / base, protocol=how + gap))
+        else:
+            rows.append(Row(f"{line['model']}: NDCG@10", f"{line['ndcg@10']:.4f}", protocol=how))
+    return rows
+
+
+def stream(lines: Sequence[Line]) -> list[Row]:
+    """Peak memory of training from files."""
+    rows = []
+    for line in lines:
+        how = f"{line['files_gb']} GB of files; {line['rows_per_cpu_second']:,} rows a CPU second"
+        rows.append(Row(f"{line['rows']:,} rows: peak GB", f"{line['peak_gb']:.2f}", target="≤ 4", met=line["peak_gb"] <= 4, protocol=how))
+    return rows
+
+
 SPEED = {"DeepFM": 1.5, "DCNv2": 1.5, "WideDeep": 1.2, "MMoE": 2.0}  #: times the peer's rows a CPU second that are owed
 
 
@@ -263,6 +297,17 @@ AREAS = {
         "mean ± deviation over seeds. Figures of FuxiCTR, RecBole, torch-rechub and xlearn are those recorded on the same split, not of this run, but where "
         "a row compares speed. ml1m: AutoInt's rule with the user's 50 films before the row; DeepFM reads them pooled.",
     ),
+    "rankers": Area(
+        "The funnel with other rankers",
+        rankers,
+        "MovieLens-100K, `recipes/movielens.toml` with another [models.ranker]; warm users, history fixed at the cut, every item ranked.",
+    ),
+    "calibration": Area(
+        "Few negatives",
+        calibration,
+        "Expected calibration error (ten bins) on the test rows; `uncorrected`: the same answers without ln(rate) in the logit.",
+    ),
+    "stream": Area("Rows in files", stream, "26 categories of 100,000 values, an MLP, one epoch, one thread; the peak is the training process's."),
     "index": Area(
         "Vector indexes",
         index,
