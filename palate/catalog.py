@@ -45,6 +45,8 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("DIEN", "rank", "rank.behavior.dien:DIEN", "interests read by a GRU, and their way to now weighted by the candidate", "Zhou et al., AAAI 2019"),
     Entry("FM", "rank", "rank.linear.fm:FM", "every pair of features by the inner product of two vectors, in linear time", "Rendle, ICDM 2010"),
     Entry("FFM", "rank", "rank.linear.ffm:FFM", "a factorization machine with one vector for each field that a feature meets", "Juan et al., RecSys 2016"),
+    Entry("LR", "rank", "rank.linear.lr:LR", "logistic regression over features and declared crosses", "Richardson, Dominowska, Ragno, WWW 2007"),
+    Entry("WideDeep", "rank", "rank.interaction.widedeep:WideDeep", "a linear model of declared crosses, by FTRL, beside a tower", "Cheng et al., DLRS 2016"),
     Entry("DeepFM", "rank", "rank.interaction.deepfm:DeepFM", "a factorization machine and an MLP over the same embeddings", "Guo et al., IJCAI 2017"),
     Entry("NFM", "rank", "rank.interaction.nfm:NFM", "the pooled products of all pairs of fields feed a tower", "He, Chua, SIGIR 2017"),
     Entry("DCN", "rank", "rank.interaction.dcn:DCN", "a cross network of bounded degree beside a tower", "Wang et al., ADKDD 2017"),

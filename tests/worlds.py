@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,14 @@ from palate.candidates import DAY, Histories, Request
 from palate.datasets.interactions import Interactions
 from palate.datasets.pairs import Pairs
 from palate.datasets.pointwise import Pointwise
+from palate.evaluation.metrics.rating import auc
 from palate.schema import Feature, Label, Owner, Schema
 from palate.state.catalogue import Catalogue
 from palate.state.past import Past
 from palate.state.rows import EventRows
+
+Values = np.ndarray[Any, Any]
+Odds = Callable[[Values, np.random.Generator], Values]  #: of drawn values [N, F], log-odds [N]
 
 TASKS = (Label("choose"), Label("like", weight=0.5))
 
@@ -200,3 +205,275 @@ class Drift:
         item = Feature("item_id", "item", "category", genres * each + 2)
         past = Feature("history", "user", "sequence", genres * each + 2, length=length, shares="item_id")
         self.schema = Schema((past, item), (Label("take"),), item_id="item_id", history="history")
+
+
+def _taken(schema: Schema, columns: dict[str, np.ndarray[Any, Any]], odds: np.ndarray[Any, Any], random: np.random.Generator) -> Pointwise:
+    """Rows taken with these log-odds."""
+    labels = (random.random(len(odds)) < 1 / (1 + np.exp(-odds))).astype(np.float32)
+    return Pointwise(columns, {schema.labels[0].name: labels}, np.zeros(len(odds), np.int64))
+
+
+def polynomial(rows: int, terms: tuple[tuple[int, ...], ...], strength: float, seed: int) -> tuple[Schema, Pointwise]:
+    """Six normal numbers; the log-odds are ``strength`` times the sum over ``terms`` of the product of these numbers."""
+    random = np.random.default_rng(seed)
+    numbers = random.standard_normal((rows, 6)).astype(np.float32)
+    schema = Schema(tuple(Feature(f"x{n}", "user", "number") for n in range(6)), (Label("take"),))
+    odds = strength * sum(np.prod(numbers[:, list(term)], 1) for term in terms)
+    return schema, _taken(schema, {f"x{n}": numbers[:, n] for n in range(6)}, odds, random)
+
+
+def agreement(rows: int, terms: tuple[tuple[int, ...], ...], seed: int, values: int = 6) -> tuple[Schema, Pointwise]:
+    """Four categories; half of each one's values stand for 1 and half for -1, and the log-odds are 4 times the sum over ``terms`` of products."""
+    random = np.random.default_rng(seed)
+    ids = random.integers(0, values, (rows, 4))
+    schema = Schema(tuple(Feature(f"c{n}", "user", "category", values + 2) for n in range(4)), (Label("take"),))
+    odds = 4.0 * sum(np.prod(1.0 - 2.0 * (ids[:, list(term)] % 2), 1) for term in terms)
+    return schema, _taken(schema, {f"c{n}": ids[:, n] + 2 for n in range(4)}, odds, random)
+
+
+def slots(rows: int, turned: bool, seed: int, keys: int = 8) -> tuple[Schema, Pointwise]:
+    """Five slots, each with another key and a sign; a row is taken by the sign of the slot that holds the key asked for.
+
+    Which slot matters is another in every row. ``turned``: a sixth field turns that sign round in half of the rows, so that no pair of fields tells.
+    """
+    random = np.random.default_rng(seed)
+    held = np.argsort(random.random((rows, keys)), 1)[:, :5]
+    sign, turn, asked = random.integers(0, 2, (rows, 5)), random.integers(0, 2, rows), random.integers(0, 5, rows)
+    every, first = np.arange(rows), Feature("s0", "user", "category", 2 * keys + 2)
+    others = (Feature(f"s{n}", "user", "category", 2 * keys + 2, shares="s0") for n in range(1, 5))
+    schema = Schema((Feature("key", "item", "category", keys + 2), Feature("turn", "context", "category", 4), first, *others), (Label("take"),))
+    columns = {"key": held[every, asked] + 2, "turn": turn + 2} | {f"s{n}": 2 * held[:, n] + sign[:, n] + 2 for n in range(5)}
+    odds = 4.0 * (2 * sign[every, asked] - 1) * ((2 * turn - 1) if turned else 1)
+    return schema, _taken(schema, columns, odds, random)
+
+
+def switched(rows: int, seed: int, values: int = 12) -> tuple[Schema, Pointwise]:
+    """Three pairs of normal numbers and a category; each of its values switches one pair on, and the log-odds are 3 times its product."""
+    random = np.random.default_rng(seed)
+    ids, numbers = random.integers(0, values, rows), random.standard_normal((rows, 6)).astype(np.float32)
+    features = (Feature("switch", "item", "category", values + 2), *(Feature(f"x{n}", "user", "number") for n in range(6)))
+    schema = Schema(features, (Label("take"),))
+    on = 2 * (ids % 3)
+    odds = 3.0 * numbers[np.arange(rows), on] * numbers[np.arange(rows), on + 1]
+    return schema, _taken(schema, {"switch": ids + 2} | {f"x{n}": numbers[:, n] for n in range(6)}, odds, random)
+
+
+class Drawn:
+    """Features drawn independently of each other, each of ``sizes`` values (0: a normal number), and a label of which ``odds`` says the log-odds.
+
+    ``odds`` is given the drawn values ``[N, F]`` (as they are, not ids) and chance. The first ``shared`` features have one table. ``best`` is the
+    AUC of the true odds on the last half of the rows.
+    """
+
+    def __init__(self, sizes: tuple[int, ...], odds: Odds, owners: tuple[Owner, ...], rows: int = 8000, shared: int = 0, seed: int = 0) -> None:
+        random = np.random.default_rng(seed)
+        values = np.stack([random.integers(0, size, rows) if size else random.normal(0, 1, rows) for size in sizes], 1)
+        chance = 1 / (1 + np.exp(-odds(values, random)))
+        self.labels = (random.random(rows) < chance).astype(np.float32)
+        self.best = auc(self.labels[rows // 2 :], chance[rows // 2 :])
+        self.columns = {f"f{n}": values[:, n].astype(np.int64) + 2 if size else values[:, n].astype(np.float32) for n, size in enumerate(sizes)}
+        features = (
+            Feature(f"f{n}", owner, "category" if size else "number", size + 2 if size else 0, shares="f0" if 0 < n < shared else "")
+            for n, (size, owner) in enumerate(zip(sizes, owners, strict=True))
+        )
+        self.schema = Schema(tuple(features), (Label("click"),))
+
+
+def ring(seed: int = 0) -> Drawn:
+    """Two items of three hidden kinds that beat each other in a ring; both are looked up in one table, so what is symmetric in them says nothing."""
+
+    def odds(values: Values, random: np.random.Generator) -> Values:
+        kind = random.integers(0, 3, 60)[values.astype(np.int64)]
+        return np.array([0.0, 2.0, -2.0])[(kind[:, 1] - kind[:, 0]) % 3]
+
+    return Drawn((60, 60), odds, ("user", "item"), 6000, shared=2, seed=seed)
+
+
+def products(seed: int = 0) -> Drawn:
+    """Ten numbers; every product of two of them counts, each by its own weight."""
+
+    def odds(values: Values, random: np.random.Generator) -> Values:
+        weights = np.triu(random.normal(0, 1, (10, 10)), 1)
+        return 2.5 * np.einsum("ni,ij,nj->n", values, weights, values) / np.sqrt(45)
+
+    return Drawn((0,) * 10, odds, ("user",) * 5 + ("item",) * 5, seed=seed)
+
+
+def two_sides(seed: int = 0) -> Drawn:
+    """Three things that bend with the user's numbers, each times one that bends with the item's."""
+
+    def odds(values: Values, random: np.random.Generator) -> Values:
+        mine, its = random.normal(0, 1, (2, 3, 3))
+        return ((np.maximum(values[:, :3] @ mine, 0) - 0.8) * (np.maximum(values[:, 3:] @ its, 0) - 0.8)).sum(1)
+
+    return Drawn((0,) * 6, odds, ("user",) * 3 + ("item",) * 3, 9000, seed=seed)
+
+
+def scaled(seed: int = 0) -> Drawn:
+    """What an item has is the same everywhere, but each of thirty scenes takes each of it for good, for bad or for nothing."""
+
+    def odds(values: Values, random: np.random.Generator) -> Values:
+        inner = np.maximum(values[:, 1:] @ random.normal(0, 1, (6, 6)) + random.normal(0, 1, 6), 0)
+        return 0.8 * (random.choice([-1.0, 0.0, 1.0], (30, 6))[values[:, 0].astype(np.int64)] * inner).sum(1)
+
+    return Drawn((30, *(0,) * 6), odds, ("context", *("item",) * 6), 9000, seed=seed)
+
+
+def parity(noise: int, seed: int = 0) -> Drawn:
+    """Two pairs of categories whose hidden signs are multiplied, among ``noise`` categories that say nothing."""
+
+    def odds(values: Values, random: np.random.Generator) -> Values:
+        signs = random.choice([-1.0, 1.0], (4, 20))
+        first, second, third, fourth = (signs[n][values[:, n].astype(np.int64)] for n in range(4))
+        return 2 * first * second + 1.5 * third * fourth
+
+    return Drawn((20,) * (4 + noise), odds, ("user", "item") * ((4 + noise) // 2), seed=seed)
+
+
+def additive(seed: int = 0) -> Drawn:
+    """Six categories, each of which counts by itself: nothing is there to be crossed."""
+
+    def odds(values: Values, random: np.random.Generator) -> Values:
+        return sum(random.normal(0, 0.8, 20)[values[:, n].astype(np.int64)] for n in range(6))  # type: ignore[return-value]
+
+    return Drawn((20,) * 6, odds, ("user",) * 3 + ("item",) * 3, seed=seed)
+
+
+def of_categories(
+    sizes: dict[str, int], ids: dict[str, np.ndarray[Any, Any]], labels: np.ndarray[Any, Any], groups: Any = None
+) -> tuple[Schema, Pointwise]:
+    """A schema of categories with values from 0 below ``sizes``, users' where the name is ``user``, items' else, and rows of them."""
+    features = tuple(Feature(name, "user" if name == "user" else "item", "category", size + 2) for name, size in sizes.items())
+    shifted = {name: values + 2 for name, values in ids.items()}
+    return Schema(features, (Label("take"),)), Pointwise(
+        shifted, {"take": labels.astype(np.float32)}, np.arange(len(labels)) if groups is None else groups
+    )
+
+
+def mostly_noise(size: int, seed: int, noise: int = 2000, part: int = 0) -> tuple[Schema, Pointwise]:
+    """Labels that depend on one category of 20 values; beside it stand ten categories of ``noise`` values altogether that mean nothing.
+
+    ``noise = 0``: there is nothing else. ``part``: other rows of the same world.
+    """
+    effects = np.random.default_rng(seed).normal(0, 1.5, 20)
+    random = np.random.default_rng([seed, part])
+    ids = {"telling": random.integers(0, 20, size)}
+    sizes = {"telling": 20}
+    for n in range(10 if noise else 0):
+        sizes[f"noise{n}"] = noise // 10
+        ids[f"noise{n}"] = random.integers(0, noise // 10, size)
+    chance = 1 / (1 + np.exp(-effects[ids["telling"]]))
+    return of_categories(sizes, ids, random.random(size) < chance)
+
+
+def exceptions(size: int, seed: int, share: float = 0.5, pairs: int = 1000, part: int = 0) -> tuple[Schema, Pointwise]:
+    """Who of five kinds of users takes what of five kinds of items is a matter of both kinds, but for a ``share`` of ``pairs`` known pairs.
+
+    Nobody states the kinds. Half of the rows are a known pair, the others any of 200 users with any of 200 items. ``part``: other rows of the
+    same world.
+    """
+    world, random = np.random.default_rng(seed), np.random.default_rng([seed, part])
+    likes, known, odd = world.random((5, 5)) < 0.5, world.integers(0, 200, (2, pairs)), world.random(pairs) < share
+    turned = np.zeros((200, 200), bool)
+    turned[known[0][odd], known[1][odd]] = True
+    users, items = np.where(random.random(size) < 0.5, known[:, random.integers(0, pairs, size)], random.integers(0, 200, (2, size)))
+    takes = likes[users % 5, items % 5] ^ turned[users, items]
+    return of_categories({"user": 200, "item": 200}, {"user": users, "item": items}, random.random(size) < np.where(takes, 0.95, 0.05))
+
+
+class Levels:
+    """Lists of eight items. With ``levels`` a list as a whole is good or bad, and a number tells how good it is, but within a list speaks against.
+
+    Who predicts labels looks at that number; who orders a list should do the reverse. ``order`` tells a little of the order either way. Without
+    ``levels`` both numbers simply count for an item.
+    """
+
+    def __init__(self, lists: int, levels: bool = True, seed: int = 0) -> None:
+        random = np.random.default_rng(seed)
+        level = np.repeat(random.normal(0, 2, lists), 8) if levels else np.zeros(8 * lists)
+        own, order = random.normal(size=(2, 8 * lists))
+        logits = 1.5 * level - 1 + (-1.0 if levels else 1.0) * own + 0.5 * order
+        self.groups = np.repeat(np.arange(lists), 8)
+        self.labels = (random.random(8 * lists) < 1 / (1 + np.exp(-logits))).astype(np.float32)
+        self.columns = {"level": (level + own).astype(np.float32), "order": order.astype(np.float32)}
+        self.features = (Feature("level", "item", "number"), Feature("order", "item", "number"))
+
+    def rows(self) -> Pointwise:
+        return Pointwise(self.columns, {"take": self.labels}, self.groups)
+
+    def ndcg(self, scores: np.ndarray[Any, Any], k: int = 3) -> float:
+        """Mean over lists that hold something taken and something else."""
+        scores, labels = scores.reshape(-1, 8), self.labels.reshape(-1, 8)
+        mixed = (labels.sum(1) > 0) & (labels.sum(1) < 8)
+        found = np.take_along_axis(labels, np.argsort(-scores, 1, kind="stable"), 1)[:, :k] / np.log2(np.arange(k) + 2)
+        best = -np.sort(-labels, 1)[:, :k] / np.log2(np.arange(k) + 2)
+        return float((found.sum(1)[mixed] / best.sum(1)[mixed]).mean())
+
+
+class Tastes:
+    """A history shows items of four genres, each in two colours. With ``by_genre`` the user keeps to one colour in each genre, and an item of a known
+    genre is wanted if it has the colour liked there: only events of the candidate's genre say anything. Without, the user prefers one colour
+    everywhere, and it is what counts. A wanted item is taken with 9 in 10, another with 1 in 10.
+    """
+
+    def __init__(self, rows: int, by_genre: bool = True, genres: int = 12, each: int = 2, length: int = 12, seed: int = 0) -> None:
+        random = np.random.default_rng(seed)
+        everyone = np.arange(rows)
+        known = random.permuted(np.tile(np.arange(genres), (rows, 1)), axis=1)[:, :4]
+        liked = random.integers(0, 2, (rows, 4)) if by_genre else np.tile(random.integers(0, 2, (rows, 1)), 4)
+        which = random.permuted(np.concatenate([np.tile(np.arange(4), (rows, 1)), random.integers(0, 4, (rows, length - 4))], 1), axis=1)
+        colour = np.take_along_axis(liked, which, 1) ^ (0 if by_genre else random.random(which.shape) < 0.3)
+        place, offered = random.integers(0, 4, rows), random.integers(0, 2, rows)
+        genre = np.take_along_axis(known, which, 1)
+        self.columns = {"history": (genre * 2 + colour) * each + random.integers(0, each, which.shape) + 2, "history_genre": genre + 2}
+        self.columns |= {"item_id": (known[everyone, place] * 2 + offered) * each + random.integers(0, each, rows) + 2}
+        self.columns |= {"genre": known[everyone, place] + 2}
+        self.labels = (random.random(rows) < np.where(offered == liked[everyone, place], 0.9, 0.1)).astype(np.float32)
+        self.schema = read_history(genres * 2 * each + 2, genres + 2, length)
+
+
+def read_history(items: int, genres: int, length: int) -> Schema:
+    """A history of items and their genres, and an item with its genre."""
+    past = Feature("history", "user", "sequence", items, length=length, shares="item_id")
+    genre = Feature("history_genre", "user", "sequence", genres, length=length, shares="genre")
+    offered = (Feature("item_id", "item", "category", items), Feature("genre", "item", "category", genres))
+    return Schema((past, genre, *offered), (Label("take"),), item_id="item_id", history="history")
+
+
+class LongAgo:
+    """Long ago (5,000 events back) a user took items of four of eight genres, since then only everyday ones that everybody takes. What is offered
+    is of the eight, and wanted if its genre is among the four. Without ``ago`` the four come last, within the last 100 events.
+    """
+
+    def __init__(self, users: int, ago: bool = True, each: int = 10, past: int = 500, since: int = 5000, seed: int = 0) -> None:
+        random = np.random.default_rng(seed)
+        touched = random.permuted(np.tile(np.arange(8), (users, 1)), axis=1)[:, :4] + 8
+        then, everyday = np.take_along_axis(touched, random.integers(0, 4, (users, past)), 1), random.integers(0, 8, (users, since))
+        genre = np.concatenate([then, everyday] if ago else [everyday, then[:, :100]], 1)
+        self.user = np.repeat(np.arange(users), each)
+        offered = random.integers(8, 16, len(self.user))
+        self.histories = {"history": genre * 4 + random.integers(0, 4, genre.shape) + 2, "history_genre": genre + 2}
+        self.columns = {"item_id": offered * 4 + random.integers(0, 4, len(offered)) + 2, "genre": offered + 2}
+        wanted = (touched[self.user] == offered[:, None]).any(1)
+        self.labels = (random.random(len(offered)) < np.where(wanted, 0.9, 0.1)).astype(np.float32)
+
+    def rows(self, length: int, start: int = 0, stop: int | None = None) -> tuple[Schema, Pointwise]:
+        """Rows ``start`` to ``stop``, of whose histories the last ``length`` events are seen."""
+        chosen, seen = self.user[start:stop], {name: values[:, -length:] for name, values in self.histories.items()}
+        columns, labels = ({name: values[start:stop] for name, values in one.items()} for one in (self.columns, {"take": self.labels}))
+        return read_history(66, 18, seen["history"].shape[1]), Pointwise(columns, labels, chosen, seen, chosen)
+
+
+class Curved:
+    """The log-odds follow u - u^2 of two numbers' ranks u in [0, 1], so they rise and fall (``curved``), or the ranks themselves. Numbers are skewed."""
+
+    def __init__(self, rows: int, curved: bool = True, seed: int = 0) -> None:
+        random = np.random.default_rng(seed)
+        share = random.random((rows, 2))
+        bent = share - share**2 if curved else share
+        odds = 1.2 * ((bent - bent.mean(0)) / bent.std(0)).sum(1)
+        self.columns = {"a": np.exp(6 * share[:, 0]).astype(np.float32), "b": np.exp(6 * share[:, 1]).astype(np.float32)}
+        self.columns |= {"item_id": random.integers(2, 30, rows)}
+        self.labels = (random.random(rows) < 1 / (1 + np.exp(-odds))).astype(np.float32)
+        item = Feature("item_id", "item", "category", 30)
+        self.schema = Schema((Feature("a", "user", "number"), Feature("b", "item", "number"), item), (Label("take"),), item_id="item_id")

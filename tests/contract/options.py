@@ -11,6 +11,7 @@ from palate.build import options_of, parameters
 
 NOT_ANSWERS = {"threads"}  #: options that change the cost of an answer, never the answer
 NAMED: dict[str, list[Any]] = {
+    "crosses": [(("user_id", "item_id"),), (("history_genre", "genre"), ("scene", "hour"))],
     "kinds": [("cross", "fm"), ("bilinear",), ("attention", "fm")],
     "prior": [("genre",)],
     "attribute": ["author"],
@@ -19,7 +20,8 @@ NAMED: dict[str, list[Any]] = {
     "hard": ["genre"],
     "query": [("item_id",), ("text", "hour")],
 }
-BESIDE: dict[str, dict[str, Any]] = {"keep": {"neighbors": 3}}  #: what an option needs beside it to matter in a small world
+#: what an option needs beside it to matter in a small world
+BESIDE: dict[str, dict[str, Any]] = {"keep": {"neighbors": 3}, "buckets": {"crosses": (("user_id", "item_id"),)}}
 
 
 def others(cls: type, *provided: Any) -> Iterator[tuple[str, list[Any], bool]]:

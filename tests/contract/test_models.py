@@ -12,12 +12,12 @@ from torch import Tensor
 
 from palate import catalog
 from palate.batch import Batch
-from palate.build import OptionError, build
+from palate.build import OptionError, build, options_of
 from palate.contracts import Embedder, Halved, Model, Ranker
 from palate.layers.halves import rows
 from palate.schema import UNKNOWN
 from palate.training.trainer import Examples, Trainer
-from tests.contract.options import others
+from tests.contract.options import BESIDE, others
 from tests.worlds import Checkerboard, columns, labelled, paired, schema_of_everything
 
 SCHEMA = schema_of_everything()
@@ -28,6 +28,7 @@ def entries_of(kind: type) -> list[Any]:
     return [pytest.param(cls, id=entry.name) for entry in ENTRIES if isinstance(cls := entry.load(), type) and issubclass(cls, kind)]
 
 
+BLIND = ("LR",)  #: linear models
 MODELS, RANKERS, EMBEDDERS = entries_of(Model), entries_of(Ranker), entries_of(Embedder)
 every_model = pytest.mark.parametrize("cls", MODELS)
 every_ranker = pytest.mark.parametrize("cls", RANKERS)
@@ -86,10 +87,11 @@ def test_every_option_changes_something(cls: type[Model]) -> None:
     plain = answers(fitted(cls), batch)
     assert torch.equal(plain, answers(fitted(cls), batch))  # else any difference below would prove nothing
     for name, values, each in others(cls, SCHEMA):
-        changed = []
+        changed, beside = [], BESIDE.get(name, {})
+        usual = answers(fitted(cls, **beside), batch) if beside else plain
         for value in values:
             try:
-                changed.append(not torch.equal(plain, answers(fitted(cls, **{name: value}), batch)))
+                changed.append(not torch.equal(usual, answers(fitted(cls, **beside, **{name: value}), batch)))
             except OptionError:  # a value this option refuses
                 continue
         assert changed, f"no other value of {name} is allowed among {values}"
@@ -207,8 +209,9 @@ def test_a_missing_column_is_named(cls: type[Model]) -> None:
 
 @every_model
 def test_a_misspelt_option_is_named_with_the_right_one(cls: type[Model]) -> None:
-    with pytest.raises(OptionError, match="did you mean 'dim'"):
-        make(cls, dimm=8)
+    wanted = "dim" if "dim" in options_of(cls, SCHEMA) else options_of(cls, SCHEMA)[0]
+    with pytest.raises(OptionError, match=f"did you mean '{wanted}'"):
+        make(cls, **{wanted + wanted[-1]: 8})
 
 
 @every_ranker
@@ -242,6 +245,8 @@ def test_halves_are_the_whole(cls: type[Ranker]) -> None:
 
 @every_ranker
 def test_a_ranker_solves_the_checkerboard(cls: type[Ranker]) -> None:
+    if cls.__name__ in BLIND:
+        pytest.skip("a sum of weights of users and items cannot")
     try:
         world = Checkerboard()
         model = make(cls, world.schema)
