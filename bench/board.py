@@ -294,8 +294,8 @@ AREAS = {
         "Rankers",
         ctr,
         "Every ranker on data sets with fixed parts (`palate reproduce --list`), early stop on the validation rows, the test rows looked at once; "
-        "mean ± deviation over seeds. Figures of FuxiCTR, RecBole, torch-rechub and xlearn are those recorded on the same split, not of this run, but where "
-        "a row compares speed. ml1m: AutoInt's rule with the user's 50 films before the row; DeepFM reads them pooled.",
+        "mean ± deviation over seeds. Peers' figures of quality are those recorded on the same split, not of this run; where a row compares "
+        "speed the peer ran in this run. ml1m: AutoInt's rule with the user's 50 films before the row; DeepFM reads them pooled.",
     ),
     "rankers": Area(
         "The funnel with other rankers",

@@ -2,8 +2,8 @@
 
     python -m bench.calibration [--data-dir FOLDER] [--rate 0.1]
 
-retailrocket (a view is put into the cart, one in nine) and the rule of ml1m (a rating above 3). An MLP is trained on all rows, on few negatives with the
-rate in the loss, and its answers are also read as they would be without it: p / (p + rate (1 - p)).
+retailrocket (a view is put into the cart, one in nine) and the rule of ml1m (a rating above 3). An MLP is trained on all rows, and on few negatives
+with the rate in the loss; the answers of the second are also read as they would be without it: p / (p + rate (1 - p)).
 """
 
 from __future__ import annotations
