@@ -44,7 +44,8 @@ from palate.funnel.funnel import Funnel, Trace
 from palate.recipe import Recipe
 from palate.state.catalogue import Catalogue
 from palate.state.consumed import Consumed
-from palate.state.live import LiveCounts, LiveHistory
+from palate.state.history import LiveHistory
+from palate.state.live import LiveCounts
 from palate.state.past import Past, PastCounts
 from palate.state.rows import EventRows, event_rows
 from palate.tables.sources.synthetic import synthetic

@@ -77,19 +77,36 @@ class Histories:
         return len(self.offsets) - 1
 
 
+@dataclass(frozen=True, slots=True)
+class Audiences:
+    """Who took each of N items last: item n's events are places ``begin[n]`` to ``end[n]`` of the arrays, oldest first.
+
+    ``users`` int64, ``times`` int64 ms, ``signals`` uint32; events of users or items that nobody knows are left out.
+    """
+
+    users: Ints
+    times: Ints
+    signals: NDArray[np.uint32]
+    begin: Ints
+    end: Ints
+
+
 class Counts(Protocol):
-    """Integer counts of events before ``now``; ``state.counters`` has a bulk and a live implementation that agree bit for bit.
+    """Integer counts of events before ``now``, and each item's last events: bulk (``state.past``) and live (``state.live``) ones agree bit for bit.
 
     A window of n buckets reaches from n - 1 whole buckets before the bucket that holds ``now`` up to, not including, ``now``.
-    Window 0 means all time. Rows out of range, and -1, count 0.
+    Window 0 means all time. Rows out of range, and -1, count 0. ``kept`` is how many of an item's last events are known.
     """
 
     signals: tuple[str, ...]
     windows: tuple[int, ...]  # milliseconds, whole buckets
+    kept: int
 
     def items(self, rows: Ints, now: Ints) -> NDArray[np.int32]: ...  # [N], [N] -> [N, signals, windows]
 
     def users(self, rows: Ints, now: Ints) -> NDArray[np.int32]: ...  # [N], [N] -> [N, signals, windows]
+
+    def audience(self, rows: Ints, now: Ints) -> Audiences: ...  # of item rows [N] before now [N]
 
 
 @dataclass(frozen=True, slots=True)

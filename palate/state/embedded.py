@@ -24,8 +24,9 @@ from palate.state.catalogue import Catalogue, id_fault
 from palate.state.check import Fault, Outcome, SoundEvent, check, dead_letter
 from palate.state.consumed import Consumed
 from palate.state.frames import events_frame, pages_frame
+from palate.state.history import LiveHistory
 from palate.state.interface import Forgotten
-from palate.state.live import CountsAsOf, LiveCounts, LiveHistory, digest, key_of
+from palate.state.live import CountsAsOf, LiveCounts, digest, key_of
 from palate.state.log import Log, StateCorrupt
 from palate.state.rebuild import Logged, event_crcs, hashed, identity, page_crc, read_events, read_pages, replay_entities
 from palate.state.rows import EventRows
@@ -52,8 +53,10 @@ class Embedded:
     New users and items get a row at once; with ``strict`` an event of an unknown one is rejected. ``seen`` names the filter of
     shown items (``seen.seen_filter``) and ``seen_options`` its options. ``repeat``: what a user had before may be offered again.
 
-    Memory: 64 x ``history_limit`` bytes a user at most, 4 bytes a (user, item) pair that occurs, the counts (``live.LiveCounts``),
-    the filter, and ``base`` itself. StateError where the folder is in use or damaged.
+    ``audience``: how many of an item's last events are kept (0: none).
+
+    Memory: 64 x ``history_limit`` bytes a user and 64 x ``audience`` bytes an item at most, 4 bytes a (user, item) pair that occurs, the
+    counts (``live.LiveCounts``), the filter, and ``base`` itself. StateError where the folder is in use or damaged.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class Embedded:
         *,
         base_sequence: int | Mapping[str, int] = 0,
         history_limit: int = 200,
+        audience: int = 0,
         seen: Literal["exact", "bloom", "counting"] = "exact",
         seen_window: int = WINDOW,
         seen_options: Mapping[str, Any] | None = None,
@@ -80,7 +84,7 @@ class Embedded:
         self._base, self._base_sequence, self._base_of = base, 0, base_sequence
         self._repeat, self._strict, self._clock = repeat, strict, clock
         self._lock = threading.Lock()  # of all that is in memory: held for microseconds
-        self._counts = LiveCounts(tuple(signal.name for signal in signals), windows, bucket, len(users), len(items))
+        self._counts = LiveCounts(tuple(signal.name for signal in signals), windows, bucket, len(users), len(items), audience)
         self._history = LiveHistory(history_limit)
         self._consumed = Consumed()
         self._seen: SeenFilter = seen_filter(seen, seen_window, **(seen_options or {}))
@@ -196,7 +200,7 @@ class Embedded:
                 continue
             with self._lock:
                 self._history.add(user, item, event.time, shown, math.nan if event.value is None else event.value, key)
-                self._counts.add(user, item, event.time, shown, outcome.sequence)
+                self._counts.add(user, item, event.time, shown, outcome.sequence, key)
                 self._consumed.add(user, item)
                 self._sequence = outcome.sequence
 
@@ -409,7 +413,7 @@ class Embedded:
         at = max(self._clock(), self._counts.latest)
         quoted = json.dumps(user)
 
-        def work(connection: sqlite3.Connection) -> tuple[Forgotten, list[tuple[int, int, int]]]:
+        def work(connection: sqlite3.Connection) -> tuple[Forgotten, list[tuple[int, int, int]], Logged | None]:
             row = self.users.row(user)
             mine = connection.execute(
                 "SELECT item, time, kind, value FROM events WHERE user = ? AND sequence > ?", (user, self._base_sequence)
@@ -421,9 +425,12 @@ class Embedded:
             connection.execute("UPDATE entities SET id = NULL, attributes = NULL WHERE side = 'users' AND id = ?", (user,))
             connection.execute("INSERT INTO tombstones VALUES (?,?) ON CONFLICT DO UPDATE SET at = excluded.at", (mark, at))
             trained = row >= 0 and self._base is not None and bool((self._base.users == row).any())
-            return Forgotten(known=row >= 0 or letters > 0, trained=trained, events=events, pages=pages, dead_letters=letters), undo
+            left = None
+            if self._counts.kept:  # an audience that loses its last is filled up with earlier ones
+                left = read_events(connection, self._base_sequence, self.users, self.items, self.signals, self._log.path)
+            return Forgotten(known=row >= 0 or letters > 0, trained=trained, events=events, pages=pages, dead_letters=letters), undo, left
 
-        def after(found: tuple[Forgotten, list[tuple[int, int, int]]]) -> None:
+        def after(found: tuple[Forgotten, list[tuple[int, int, int]], Logged | None]) -> None:
             self._tombstones[mark] = at
             row = self.users.row(user)
             if row < 0:
@@ -432,13 +439,20 @@ class Embedded:
                 for item, moment, shown in found[1]:
                     if shown or not self.signals:
                         self._counts.remove(item, moment, shown)
+                gone: list[int] = []
                 if self._base is not None and found[0]["trained"]:
                     mine = self._base.take(self._base.users == row)
+                    gone = mine.items.tolist()
                     for item, moment, shown in zip(mine.items.tolist(), mine.times.tolist(), mine.signals.tolist(), strict=True):
                         self._counts.remove(item, moment, shown)
                     self._base = replace(self._base, users=np.where(self._base.users == row, -1, self._base.users))
                 for part in (self._counts, self._history, self._consumed, self._seen):
                     part.forget(row)
+                if found[2] is not None:
+                    users, items, times, signals, _, keys = self._events(found[2])
+                    touched = np.unique(np.array([item for item, _, _ in found[1]] + gone, np.int64))
+                    theirs = np.isin(items, touched)
+                    self._counts.retake(touched, *(column[theirs] for column in (users, items, times, signals, keys)))
                 self.users.erase(row)
 
         return self._log.submit(work, after, alone=True).wait()[0]
@@ -512,9 +526,16 @@ class Embedded:
             self.users.erase(row)
 
     def _load(self, logged: Logged) -> None:
+        self._last_key = int(logged.keys.max(initial=0)) if len(logged.keys) else 0
+        users, items, times, signals, values, keys = self._events(logged)
+        self._history.load(users, items, times, signals, values, keys)
+        self._counts.load(users, items, times, signals, len(self.users), len(self.items), keys)
+        self._consumed.load(users, items)
+
+    def _events(self, logged: Logged) -> list[NDArray[Any]]:
+        """Users, items, times, signals, values and keys of ``base`` and of what the log has beyond it."""
         base = self._base
         columns: list[NDArray[Any]] = [logged.users, logged.items, logged.times, logged.signals, logged.values, logged.keys]
-        self._last_key = int(logged.keys.max(initial=0)) if len(logged.keys) else 0
         if base is not None and len(base):
             if base.names != self._counts.signals:
                 raise ValueError(f"the events given at the start have the signals {base.names}, the state {self._counts.signals}")
@@ -524,10 +545,7 @@ class Embedded:
             if not known.all():  # of whom is forgotten, items keep nothing
                 first = [column[known] for column in first]
             columns = [np.concatenate([a, b]) if len(b) else a for a, b in zip(first, columns, strict=True)]
-        users, items, times, signals, values, keys = columns
-        self._history.load(users, items, times, signals, values, keys)
-        self._counts.load(users, items, times, signals, len(self.users), len(self.items))
-        self._consumed.load(users, items)
+        return columns
 
     def close(self) -> None:
         """Waits until everything handed in is on disk, and lets go of the folder. Twice does no harm."""

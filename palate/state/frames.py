@@ -39,11 +39,12 @@ def events_frame(connection: sqlite3.Connection) -> polars.DataFrame:
     frame = polars.DataFrame(found, schema=EVENTS, orient="row")
     contexts = [json.loads(text) if text else {} for text in frame["context"]] if frame["context"].null_count() < len(frame) else []
     names = list(dict.fromkeys(name for context in contexts for name in context))
-    columns = [_column(name if name not in EVENTS else f"context.{name}", [context.get(name) for context in contexts]) for name in names]
+    columns = [context_column(name if name not in EVENTS else f"context.{name}", [context.get(name) for context in contexts]) for name in names]
     return frame.select("user", "item", "time", "kind", "value", "request_id", "event_id", "sequence").with_columns(columns)
 
 
-def _column(name: str, values: list[object]) -> polars.Series:
+def context_column(name: str, values: list[object]) -> polars.Series:
+    """Values of a context as a column; of different kinds, as text."""
     kinds = {type(value) for value in values if value is not None}
     if kinds <= {int, float} and all(abs(value) < 2**63 for value in values if isinstance(value, int)):
         return polars.Series(name, values, polars.Float64 if float in kinds else polars.Int64, strict=False)

@@ -10,19 +10,21 @@ from __future__ import annotations
 import json
 import sqlite3
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import polars as pl
 
 from palate.state.catalogue import Catalogue
 from palate.state.embedded import Embedded
-from palate.state.frames import events_frame, pages_frame
+from palate.state.frames import EVENTS, context_column, events_frame, pages_frame
 from palate.state.log import StateError
 from palate.state.rebuild import identity, replay_entities
 from palate.tables.events import Events
 from palate.tables.world import World
 
 IMPRESSION = "impression"
+SHOWN = ("position", "propensity")  #: columns of impressions alone
 TERMS = "this service's own log"
 
 
@@ -57,23 +59,34 @@ def read_log(folder: str | Path, users: Catalogue | None = None, items: Catalogu
 
 
 def _world(events: pl.DataFrame, pages: pl.DataFrame, users: Catalogue, items: Catalogue, log: str, last: int) -> World:
-    context = [name for name in events.columns if name not in ("position", "propensity", "scene", "sequence")]
-    frame = pl.concat([impressions(pages), events.select(context)], how="diagonal").sort("time", maintain_order=True)
-    made, _ = Events.of(frame, time_unit="ms", name="the log")
+    shown, told = impressions(pages)
+    given = dict(zip(shown["request_id"].to_list(), told, strict=True))
+    asked = [given.get(one, {}) for one in events["request_id"].to_list()]
+    frame = pl.concat([shown, events.drop("sequence", *SHOWN, "scene", strict=False)], how="diagonal")
+    for name in dict.fromkeys(["scene", *(name for context in told for name in context)]):
+        own = events[name].to_list() if name in events.columns and name != "scene" else [None] * len(events)
+        named = [context.get(name) if mine is None else mine for mine, context in zip(own, asked, strict=True)]
+        frame = frame.with_columns(context_column(name, [context.get(name) for context in told] + named))
+    made, _ = Events.of(frame.sort("time", maintain_order=True), time_unit="ms", name="the log")
     known = users.frame().filter(pl.col("id") != "")  # users who were forgotten have a row, but no name
     return World(made, known, items.frame(), "log", TERMS, log={log: last})
 
 
-def impressions(pages: pl.DataFrame) -> pl.DataFrame:
-    """One row for each item that a known user was shown, in the order of the pages."""
-    found = []
+def impressions(pages: pl.DataFrame) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
+    """One row for each item that a known user was shown, in the order of the pages; and what the row's request told of its context."""
+    found: list[tuple[Any, ...]] = []
+    told: list[dict[str, Any]] = []
     for request_id, user, now, items, text in pages.select("request_id", "user", "now", "items", "page").iter_rows():
         if user is None:
             continue
         page = json.loads(text)
+        given = (page.get("given") or {}).get("context") or {}
+        context = {"scene": page.get("scene", "")} | {name: value for name, value in given.items() if name not in EVENTS and name not in SHOWN}
         chances = page.get("propensities") or [None] * len(items)
         for position, (item, chance) in enumerate(zip(items, chances, strict=True)):
-            found.append((user, item, now, IMPRESSION, request_id, f"{request_id}/{position}", page.get("scene", ""), position, chance))
-    names = ("user", "item", "time", "kind", "request_id", "event_id", "scene", "position", "propensity")
-    types = (pl.String, pl.String, pl.Int64, pl.String, pl.String, pl.String, pl.String, pl.Int64, pl.Float64)
-    return pl.DataFrame(found, schema=dict(zip(names, types, strict=True)), orient="row").with_columns(value=pl.lit(None, pl.Float32))
+            found.append((user, item, now, IMPRESSION, request_id, f"{request_id}/{position}", position, chance))
+            told.append(context)
+    names = ("user", "item", "time", "kind", "request_id", "event_id", *SHOWN)
+    types = (pl.String, pl.String, pl.Int64, pl.String, pl.String, pl.String, pl.Int64, pl.Float64)
+    frame = pl.DataFrame(found, schema=dict(zip(names, types, strict=True)), orient="row").with_columns(value=pl.lit(None, pl.Float32))
+    return frame, told

@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from palate.candidates import DAY, Counts, Histories, Ints, Ragged, Request, offsets_of
+from palate.candidates import DAY, Audiences, Counts, Histories, Ints, Ragged, Request, offsets_of
 from palate.state.consumed import distinct
 from palate.state.rows import EventRows
 
@@ -82,11 +82,15 @@ class _Side:
 
 
 class PastCounts:
-    """``Counts`` over all of the past: any ``now`` may be asked for. Memory: (8 + 4 signals) bytes an event and side."""
+    """``Counts`` over all of the past: any ``now`` may be asked for. Memory: (8 + 4 signals) bytes an event and side.
 
-    def __init__(self, rows: EventRows, windows: tuple[int, ...], bucket: int) -> None:
+    ``kept``: how many of each item's last events ``audience`` gives.
+    """
+
+    def __init__(self, rows: EventRows, windows: tuple[int, ...], bucket: int, kept: int = 0) -> None:
         self.signals = rows.names
         self.windows = checked_windows(windows, bucket)
+        self.kept = kept
         self._bucket = bucket
         self._rows = rows
 
@@ -114,6 +118,20 @@ class PastCounts:
         """int32 ``[N, signals, windows]`` for user rows ``[N]`` at ``now`` ``[N]``."""
         return self._count(*self._users, rows, now)
 
+    @cached_property
+    def _takers(self) -> tuple[_Side, Ints, Ints, NDArray[np.uint32]]:
+        rows = self._rows
+        side = _Side(rows.items, np.flatnonzero((rows.users >= 0) & (rows.items >= 0)))
+        return side, rows.users[side.places], rows.times[side.places], rows.signals[side.places]
+
+    def audience(self, rows: Ints, now: Ints) -> Audiences:
+        """The last ``kept`` events of item rows ``[N]`` strictly before ``now`` ``[N]``."""
+        side, users, times, signals = self._takers
+        rows = np.maximum(np.asarray(rows, np.int64), -1)
+        end = side.until(rows, np.searchsorted(self._rows.times, np.broadcast_to(np.asarray(now, np.int64), rows.shape)))
+        begin = np.maximum(side.begin(rows), end - self.kept)
+        return Audiences(users, times, signals, np.minimum(begin, end), end)
+
     def _count(self, side: _Side, running: NDArray[np.int32], rows: Ints, now: Ints) -> NDArray[np.int32]:
         rows = np.maximum(np.asarray(rows, np.int64), -1)
         now = np.broadcast_to(np.asarray(now, np.int64), rows.shape)
@@ -135,18 +153,27 @@ class PastCounts:
 class Past:
     """Histories, counts and requests at any moment, from all events.
 
-    ``windows`` are milliseconds, whole ``bucket`` s (0: all time); ``limit`` is how many events of a history are given, the latest.
-    Memory is linear in events.
+    ``windows`` are milliseconds, whole ``bucket`` s (0: all time); ``limit`` is how many events of a user's history are given, the latest,
+    ``audience`` how many of an item's. Memory is linear in events.
     """
 
-    def __init__(self, rows: EventRows, n_users: int, n_items: int, windows: tuple[int, ...] = (), bucket: int = DAY, limit: int = 200) -> None:
+    def __init__(
+        self,
+        rows: EventRows,
+        n_users: int,
+        n_items: int,
+        windows: tuple[int, ...] = (),
+        bucket: int = DAY,
+        limit: int = 200,
+        audience: int = 0,
+    ) -> None:
         if len(rows) and (np.diff(rows.times) < 0).any():
             raise ValueError("events must be in order of time")
         self.rows = rows
         self.n_users = n_users
         self.n_items = n_items
         self.limit = limit
-        self.counts: Counts = PastCounts(rows, windows, bucket)
+        self.counts: Counts = PastCounts(rows, windows, bucket, audience)
 
     @cached_property
     def _known(self) -> _Side:
@@ -196,10 +223,28 @@ class Past:
         pairs = distinct(owner * wide + self.rows.items[self._known.places[places]])
         return Ragged(pairs % wide, offsets_of(np.bincount(pairs // wide, minlength=len(begin))))
 
+    def context(self, users: Ints, now: Ints) -> dict[str, Any]:
+        """The context in which ``users`` ``[B]`` came at ``now`` ``[B]`` or, if they did not, the next time: a request at that moment would
+        have known it. None where they never came again. Empty if the events have no context.
+        """
+        if not self.rows.context:
+            return {}
+        _, first = self._ranges(users, now)
+        _, end = self._ranges(users, np.full(len(first), np.iinfo(np.int64).max))
+        came = first < end
+        chosen = self._known.places[first[came]]
+        found = {}
+        for name, values in self.rows.context.items():
+            found[name] = np.full(len(came), None, object)
+            found[name][came] = values[chosen]
+        return found
+
     def request(self, users: Ints, now: Ints, *, exclude_seen: bool = True, **request_fields: Any) -> Request:
         """The request that ``users`` ``[B]`` would have made at ``now`` ``[B]``; ``exclude`` holds all they had used before."""
         users = np.asarray(users, np.int64)
         now = np.asarray(now, np.int64)
+        if "context" not in request_fields:
+            request_fields["context"] = self.context(users, now)
         if exclude_seen and "exclude" not in request_fields:
             request_fields["exclude"] = self.consumed(users, now)
         return Request(users, self.histories(users, now), now, counts=self.counts, **request_fields)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars
@@ -23,7 +24,8 @@ CHUNK = 1_000_000
 class EventRows:
     """N events, oldest first; events of the same instant stand in the order they were given.
 
-    ``users``, ``items`` int64 catalogue rows; ``times`` int64 ms; ``signals`` uint32 bits; ``values`` float32 (NaN: none).
+    ``users``, ``items`` int64 catalogue rows; ``times`` int64 ms; ``signals`` uint32 bits; ``values`` float32 (NaN: none). ``context``: the
+    device, the place and what else was known at the moment, by name, object ``[N]`` (None: not known).
     """
 
     users: Ints
@@ -32,13 +34,15 @@ class EventRows:
     signals: NDArray[np.uint32]
     values: Floats
     names: tuple[str, ...]  # the signals' names, bit by bit
+    context: Mapping[str, NDArray[np.object_]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.times)
 
     def take(self, chosen: NDArray[np.bool_] | Ints | slice) -> EventRows:
         """The events at ``chosen`` (a mask, ascending positions, or a slice)."""
-        return EventRows(self.users[chosen], self.items[chosen], self.times[chosen], self.signals[chosen], self.values[chosen], self.names)
+        context = {name: values[chosen] for name, values in self.context.items()}
+        return EventRows(self.users[chosen], self.items[chosen], self.times[chosen], self.signals[chosen], self.values[chosen], self.names, context)
 
     def before(self, moment: int) -> EventRows:
         """Events strictly earlier than ``moment`` (ms)."""
@@ -54,7 +58,11 @@ class EventRows:
         columns = {
             name: np.concatenate((getattr(self, name), getattr(other, name)))[order] for name in ("users", "items", "times", "signals", "values")
         }
-        return EventRows(**columns, names=self.names)
+        context = {}
+        for name in dict.fromkeys((*self.context, *other.context)):
+            parts = [rows.context.get(name, np.full(len(rows), None, object)) for rows in (self, other)]
+            context[name] = np.concatenate(parts)[order]
+        return EventRows(**columns, names=self.names, context=context)
 
     def bit(self, signal: str) -> np.uint32:
         """The bit of a signal by name."""
@@ -65,10 +73,10 @@ class EventRows:
         return self.take((self.signals & self.bit(signal)) != 0)
 
 
-def event_rows(events: Events, users: Catalogue, items: Catalogue, signals: tuple[Signal, ...]) -> EventRows:
+def event_rows(events: Events, users: Catalogue, items: Catalogue, signals: tuple[Signal, ...], context: Sequence[str] = ()) -> EventRows:
     """Events as catalogue rows, sorted by time; events of the same instant keep the order of the table. Ids not known become -1.
 
-    Reads the columns ``user item time kind value`` of ``events.frame``.
+    Reads the columns ``user item time kind value`` of ``events.frame``, and those of ``context`` that it has.
     """
     frame = events.frame
     times = frame["time"].to_numpy().astype(np.int64, copy=False)
@@ -82,7 +90,15 @@ def event_rows(events: Events, users: Catalogue, items: Catalogue, signals: tupl
         part = slice(start, start + CHUNK)
         shown[part] = bits(signals, named[codes[part]], values[part])
     names = tuple(signal.name for signal in signals)
-    return EventRows(_rows_of(frame["user"], users)[order], _rows_of(frame["item"], items)[order], times[order], shown, values, names)
+    told = {name: objects(frame[name].to_list())[order] for name in context if name in frame.columns}
+    return EventRows(_rows_of(frame["user"], users)[order], _rows_of(frame["item"], items)[order], times[order], shown, values, names, told)
+
+
+def objects(values: Sequence[Any]) -> NDArray[np.object_]:
+    """Values as an array of objects, lists among them as they are."""
+    made = np.empty(len(values), object)
+    made[:] = values
+    return made
 
 
 def _factorised(series: polars.Series) -> tuple[list[str], Ints]:

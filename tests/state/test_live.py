@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palate.candidates import DAY
-from palate.state.live import CountsAsOf, LiveCounts, LiveHistory
+from palate.state.history import LiveHistory
+from palate.state.live import CountsAsOf, LiveCounts
 from palate.state.past import Past
 from palate.state.rows import EventRows
 
