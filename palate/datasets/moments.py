@@ -37,8 +37,9 @@ def moments(pipeline: FeaturePipeline, past: Past, users: Ints, now: Ints) -> tu
     written: dict[str, list[NDArray[Any]]] = {}
     for start in range(0, len(users), CHUNK):
         some = slice(start, start + CHUNK)
-        lists = past.histories(users[some], now[some]) if gaps else Histories.empty(len(users[some]))
-        columns = pipeline.encode_users(Request(users[some], lists, now[some], counts=past.counts))
+        lists = past.histories(users[some], now[some]) if gaps or pipeline.historic else Histories.empty(len(users[some]))
+        context = past.context(users[some], now[some])
+        columns = pipeline.encode_users(Request(users[some], lists, now[some], context=context, counts=past.counts))
         for name in columns.keys() - fixed.keys() - varying.keys():
             written.setdefault(name, []).append(columns[name].astype(np.int8) if name in gaps else columns[name])
     return fixed, varying | {name: np.concatenate(parts) for name, parts in written.items()}

@@ -9,18 +9,20 @@ from typing import Any, Literal
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
-from palate.candidates import DAY, Counts, Floats
-from palate.features.kinds import Column, Timed, View
+from palate.candidates import DAY, Counts, Floats, Ints
+from palate.features.kinds import Column, Timed, View, check_signal, ending, windows_of
+from palate.features.prior import beta_prior
 from palate.schema import Feature, Owner, nearest
 from palate.state.rows import EventRows
 
 
 class Counted(Timed):
-    """What Count and Rate have in common: ``of`` whom they count, and in which window."""
+    """What Count, Rate and the flags have in common: ``of`` whom they count, and in which windows. Several make a column each."""
 
     of: Literal["item", "user"]
-    window: int
+    windows: tuple[int, ...] = (0,)
 
     @property
     def owner(self) -> Owner:
@@ -28,7 +30,12 @@ class Counted(Timed):
 
     @property
     def period(self) -> str:
-        return f"{self.window}d" if self.window else "all"
+        """What the default name ends in: the window, where there is one."""
+        return f"_{ending(self.windows[0])}" if len(self.windows) == 1 else ""
+
+    def names(self) -> tuple[str, ...]:
+        several = len(self.windows) > 1
+        return tuple(f"{self.feature_name}_{ending(window)}" for window in self.windows) if several else (self.feature_name,)
 
     def counted(self) -> tuple[str, ...]:
         """The signals it counts."""
@@ -36,98 +43,169 @@ class Counted(Timed):
 
     def fit(self, rows: EventRows) -> None:
         for signal in self.counted():
-            if signal not in rows.names:
-                raise ValueError(f"feature {self.feature_name!r}: no signal {signal!r}{nearest(signal, rows.names)}")
+            check_signal(self.feature_name, signal, rows.names)
 
-    def places(self, counts: Counts) -> tuple[int, ...]:
-        """The window's place in the counters, then each signal's; ValueError if the state does not count them."""
-        if self.window * DAY not in counts.windows:
-            kept = ", ".join(f"{window / DAY:g}" for window in counts.windows) or "none"
-            raise ValueError(f"feature {self.feature_name!r} needs counts over {self.window} days (0: all time); the state keeps windows of: {kept}")
+    def places(self, counts: Counts) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The windows' places in the counters, and the signals'; ValueError if the state does not count them."""
+        for window in self.windows:
+            if window * DAY not in counts.windows:
+                kept = ", ".join(f"{window / DAY:g}" for window in counts.windows) or "none"
+                raise ValueError(f"feature {self.feature_name!r} needs counts over {window} days (0: all time); the state keeps windows of: {kept}")
         for signal in self.counted():
             if signal not in counts.signals:
                 raise ValueError(f"feature {self.feature_name!r} needs counts of {signal!r}; the state has none{nearest(signal, counts.signals)}")
-        return (counts.windows.index(self.window * DAY), *map(counts.signals.index, self.counted()))
+        return tuple(counts.windows.index(window * DAY) for window in self.windows), tuple(map(counts.signals.index, self.counted()))
 
     def columns(self) -> tuple[Feature, ...]:
-        return (Feature(self.feature_name, self.owner, "number"),)
+        return tuple(Feature(name, self.owner, "number") for name in self.names())
 
 
 @dataclass(eq=False)
 class Count(Counted):
     """How many events with ``signal`` the candidate (``of = "item"``) or the user had in the last ``window`` days (0: ever) before now.
 
-    ``scale``: ``log1p`` or ``none``.
+    ``window`` may be a list: a column ``<name>_<window>`` each. ``scale``: ``log1p`` or ``none``.
     """
 
     of: Literal["item", "user"]
     signal: str
-    window: int = 0
+    window: int | tuple[int, ...] = 0
     scale: Literal["log1p", "none"] = "log1p"
     label: str = ""
 
     def __post_init__(self) -> None:
-        if self.window < 0:
-            raise ValueError(f"window must be 0 (all time) or a number of days, not {self.window}")
+        self.window, self.windows = windows_of(self.window)
 
     def default_name(self) -> str:
-        return f"{self.of}_{self.signal}_count_{self.period}"
+        return f"{self.of}_{self.signal}_count{self.period}"
 
     def counted(self) -> tuple[str, ...]:
         return (self.signal,)
 
     def encode(self, view: View) -> tuple[Column, ...]:
         counts, values = view.counts(self.of, self.feature_name)
-        window, signal = self.places(counts)
-        return (_log1p(values, signal, window),) if self.scale == "log1p" else (values[:, signal, window].astype(np.float32),)
+        windows, (signal,) = self.places(counts)
+        if self.scale == "log1p":
+            return tuple(_log1p(values, signal, window) for window in windows)
+        return tuple(values[:, signal, window].astype(np.float32) for window in windows)
 
 
 @dataclass(eq=False)
 class Rate(Counted):
     """(events with ``signal`` + prior · p) / (events with ``among`` + prior) in the last ``window`` days (0: ever) before now.
 
-    p is the share over all training events; ``prior`` is how many events it weighs.
+    p is the share over all training events; ``prior`` is how many events it weighs. ``prior = "fit"`` takes both from the beta distribution
+    under which the counts of all items (or users) in training, over spans of ``window`` days, are most likely. ``window`` may be a list.
     """
 
     of: Literal["item", "user"]
     signal: str
     among: str
-    window: int = 0
-    prior: float = 20.0
+    window: int | tuple[int, ...] = 0
+    prior: float | Literal["fit"] = 20.0
     label: str = ""
-    share: float = field(default=0.0, init=False)
+    priors: tuple[tuple[float, float], ...] = field(default=(), init=False)  # p and its weight, for each window
 
     def __post_init__(self) -> None:
-        if self.window < 0:
-            raise ValueError(f"window must be 0 (all time) or a number of days, not {self.window}")
-        if not (self.prior >= 0 and math.isfinite(self.prior)):
-            raise ValueError(f"prior must be 0 or more, not {self.prior}")
+        self.window, self.windows = windows_of(self.window)
+        if self.prior != "fit" and not (self.prior >= 0 and math.isfinite(self.prior)):
+            raise ValueError(f"prior must be 0 or more, or 'fit', not {self.prior}")
 
     def default_name(self) -> str:
-        return f"{self.of}_{self.signal}_rate_{self.period}"
+        return f"{self.of}_{self.signal}_rate{self.period}"
 
     def counted(self) -> tuple[str, ...]:
         return (self.signal, self.among)
 
     def fit(self, rows: EventRows) -> None:
         super().fit(rows)
-        shown, among = (int(np.count_nonzero(rows.signals & rows.bit(signal))) for signal in self.counted())
-        self.share = shown / among if among else 0.0
+        shown, among = ((rows.signals & rows.bit(signal)) != 0 for signal in self.counted())
+        if self.prior == "fit":
+            self.priors = tuple(beta_prior(*self._spans(rows, window, shown, among)) for window in self.windows)
+        else:
+            share = int(shown.sum()) / int(among.sum()) if among.any() else 0.0
+            self.priors = ((share, float(self.prior)),) * len(self.windows)
+
+    def _spans(self, rows: EventRows, window: int, shown: NDArray[np.bool_], among: NDArray[np.bool_]) -> tuple[Ints, Ints]:
+        """Events with the signal and with the other of each item (or user) in each span of ``window`` days."""
+        of = rows.items if self.of == "item" else rows.users
+        span = rows.times // (window * DAY) if window else np.zeros(len(rows), np.int64)
+        _, place = np.unique(np.stack((of, span)), axis=1, return_inverse=True)
+        place = place.reshape(-1)
+        return np.bincount(place, shown).astype(np.int64), np.bincount(place, among).astype(np.int64)
 
     def encode(self, view: View) -> tuple[Column, ...]:
         counts, values = view.counts(self.of, self.feature_name)
-        window, signal, among = self.places(counts)
-        trials = values[:, among, window] + self.prior
-        if self.prior == 0.0:  # nothing was seen: the share of all
-            never = trials == 0.0
-            return (np.where(never, self.share, values[:, signal, window] / np.where(never, 1.0, trials)).astype(np.float32),)
-        return (((values[:, signal, window] + self.prior * self.share) / trials).astype(np.float32),)
+        windows, (signal, among) = self.places(counts)
+        pairs = zip(windows, self.priors, strict=True)
+        return tuple(_smoothed(values[:, signal, window], values[:, among, window], *prior) for window, prior in pairs)
 
     def learnt(self) -> dict[str, Any]:
-        return {"share": self.share}
+        return {"priors": [list(prior) for prior in self.priors]}
 
     def restore(self, learnt: Mapping[str, Any]) -> None:
-        self.share = float(learnt["share"])
+        self.priors = tuple((float(share), float(weight)) for share, weight in learnt["priors"])
+
+
+def _smoothed(hits: NDArray[np.int32], trials: NDArray[np.int32], share: float, weight: float) -> Floats:
+    if weight == 0.0:  # nothing was seen: the share of all
+        never = trials == 0
+        return np.where(never, share, hits / np.where(never, 1.0, trials)).astype(np.float32)
+    return ((hits + weight * share) / (trials + weight)).astype(np.float32)
+
+
+@dataclass(eq=False)
+class Active(Counted):
+    """1 where the user (``of = "user"``) or the candidate had at least ``least`` events with ``signal`` in the last ``window`` days (0: ever)
+    before now, else 0. ``window`` may be a list.
+    """
+
+    of: Literal["item", "user"]
+    signal: str
+    window: int | tuple[int, ...] = 7
+    least: int = 1
+    label: str = ""
+
+    def __post_init__(self) -> None:
+        self.window, self.windows = windows_of(self.window)
+        if self.least < 1:
+            raise ValueError(f"least must be at least 1, not {self.least}")
+
+    def default_name(self) -> str:
+        return f"{self.of}_{self.signal}_active{self.period}"
+
+    def counted(self) -> tuple[str, ...]:
+        return (self.signal,)
+
+    def encode(self, view: View) -> tuple[Column, ...]:
+        counts, values = view.counts(self.of, self.feature_name)
+        windows, (signal,) = self.places(counts)
+        return tuple((values[:, signal, window] >= self.least).astype(np.float32) for window in windows)
+
+
+@dataclass(eq=False)
+class Newcomer(Counted):
+    """1 where the user (``of = "user"``) or the candidate had fewer than ``events`` events with ``signal`` ever before now, else 0."""
+
+    of: Literal["item", "user"]
+    signal: str
+    events: int = 5
+    label: str = ""
+
+    def __post_init__(self) -> None:
+        if self.events < 1:
+            raise ValueError(f"events must be at least 1, not {self.events}")
+
+    def default_name(self) -> str:
+        return f"{self.of}_new"
+
+    def counted(self) -> tuple[str, ...]:
+        return (self.signal,)
+
+    def encode(self, view: View) -> tuple[Column, ...]:
+        counts, values = view.counts(self.of, self.feature_name)
+        (window,), (signal,) = self.places(counts)
+        return ((values[:, signal, window] < self.events).astype(np.float32),)
 
 
 class Routed(Timed):

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numba import njit
 
-from palate.features.kinds import Column, Part, Timed, View, Vocal
+from palate.features.kinds import Column, Part, Static, Timed, View, Vocal, check_signal
 from palate.features.transforms import Category
 from palate.features.vocabulary import Vocabulary, text
-from palate.schema import PADDING, UNKNOWN, Feature, Owner, nearest
+from palate.schema import PADDING, UNKNOWN, Feature, Owner
 from palate.state.rows import EventRows
 
 GAPS = 42  #: ids of time gaps: 2 + the number of binary digits of the seconds, up to 39
@@ -27,6 +27,8 @@ class History(Vocal, Timed):
     The vocabulary is that of ``shares``, else of the first Category or Tags over the same column, else its own. ``gaps`` adds
     ``<name>_gaps``: how long before now, as an id that grows with the logarithm of the seconds (2: the same second; 2 + d: d binary digits).
     """
+
+    historic: ClassVar[bool] = True  # type: ignore[misc]
 
     attribute: str = "id"
     length: int = 50
@@ -52,6 +54,13 @@ class History(Vocal, Timed):
     def column(self) -> str:
         return f"item.{self.attribute}"
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return (self.column,)
+
+    def lookups(self) -> tuple[Static, ...]:
+        return (self.table(),)
+
     def default_name(self) -> str:
         return f"history_{self.attribute}" + (f"_{self.signal}" if self.signal else "")
 
@@ -65,8 +74,7 @@ class History(Vocal, Timed):
 
     def fit(self, rows: EventRows) -> None:
         if self.signal is not None:
-            if self.signal not in rows.names:
-                raise ValueError(f"feature {self.feature_name!r}: no signal {self.signal!r}{nearest(self.signal, rows.names)}")
+            check_signal(self.feature_name, self.signal, rows.names)
             self.bit = int(rows.bit(self.signal))
 
     def tally(self, values: Sequence[Any], weights: Sequence[int]) -> dict[str, int]:
@@ -84,7 +92,7 @@ class History(Vocal, Timed):
 
     def encode(self, view: View) -> tuple[Column, ...]:
         request, positions = view.request, view.last(self.bit, self.length)
-        ids = _ids(positions, request.histories.items, view.tables[self.feature_name])
+        ids = _ids(positions, request.histories.items, view.items(self.feature_name))
         return (ids, _gaps(positions, request.histories.times, request.now)) if self.gaps else (ids,)
 
     def learnt(self) -> dict[str, Any]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from palate.candidates import Candidates, Counts, Ints, Request
+from palate.candidates import Audiences, Candidates, Counts, Ints, Request
 from palate.features.vocabulary import Vocabulary
 from palate.schema import Feature, Owner, nearest
 from palate.state.rows import EventRows
@@ -45,8 +45,13 @@ class Transform:
         raise NotImplementedError
 
     def names(self) -> tuple[str, ...]:
-        """The names of its columns, the first being ``feature_name``."""
+        """The names of its columns: ``feature_name`` where there is one, else that first or with an ending each."""
         return (self.feature_name,)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The columns of users, items and the context that it looks at, such as ``"item.year"``."""
+        return ()
 
     def columns(self) -> tuple[Feature, ...]:
         """What it makes, for the schema; complete once it is fitted."""
@@ -63,10 +68,15 @@ class Transform:
     def restore(self, learnt: Mapping[str, Any]) -> None:
         """Take back what ``learnt`` gave."""
 
+    def note(self) -> str:
+        """What a person who trains should hear of what was fitted; "" if nothing."""
+        return ""
+
 
 class Vocal(Transform):
     """Mixed into transforms whose values are ids: the vocabulary is their own, or that of the feature they share."""
 
+    kept: ClassVar[tuple[str, ...]] = ("bytes", "offsets")  #: the arrays that a vocabulary of its own is saved as
     shares: str
     vocabulary: Vocabulary
 
@@ -78,6 +88,10 @@ class Vocal(Transform):
         """A vocabulary of these counts by this transform's own options."""
         return Vocabulary.fit(counts)
 
+    def restored(self, arrays: Mapping[str, NDArray[Any]]) -> Vocabulary:
+        """The vocabulary that was saved as these arrays."""
+        return Vocabulary.from_arrays(arrays)
+
 
 class Static(Transform):
     """Reads ``column``: ``"user.x"``, ``"item.x"`` or ``"context.x"``. ``"user.id"`` and ``"item.id"`` are the catalogue's own ids."""
@@ -85,9 +99,16 @@ class Static(Transform):
     column: str
 
     def check_column(self) -> None:
-        side, dot, attribute = self.column.partition(".")
-        if side not in SIDES or not dot or not attribute:
-            raise ValueError(f"column {self.column!r} must read 'user.x', 'item.x' or 'context.x'{nearest(side, SIDES).split('; known')[0]}")
+        check_column(self.column)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return (self.column,)
+
+    @property
+    def learns(self) -> bool:
+        """Whether it cannot be fitted without values of its column."""
+        return False
 
     @property
     def owner(self) -> Owner:
@@ -109,43 +130,87 @@ class Static(Transform):
 
 
 class Timed(Transform):
-    """Reads the request and, if its owner is ``pair``, the candidates."""
+    """Reads the request and, if its owner is ``pair``, the candidates; if it is ``item``, rows of items alone."""
+
+    historic: bool = False  #: whether it reads the histories of a request
+    audience: int = 0  #: how many of an item's last events the state must keep for it
 
     def fit(self, rows: EventRows) -> None:
         """Learn from the training events."""
 
+    def lookups(self) -> tuple[Static, ...]:
+        """What it wants encoded by row of the catalogues, to look up; the columns by ``feature_name``."""
+        return ()
+
     def encode(self, view: View) -> tuple[Column, ...]:
-        """One array for each of ``columns()``: ``[B, ...]`` if the owner is ``user``, ``[N, ...]`` if it is ``pair``."""
+        """One array for each of ``columns()``: ``[B, ...]`` if the owner is ``user`` or ``context``, ``[N, ...]`` if it is ``pair`` or ``item``."""
         raise NotImplementedError
 
 
+class Known(Protocol):
+    """What a view can look up (``sheet.Lookups``)."""
+
+    @property
+    def items(self) -> Mapping[str, Column]: ...  # by lookup's name, [rows, ...]; the last row is a stranger's
+    @property
+    def users(self) -> Mapping[str, Column]: ...
+    @property
+    def created(self) -> Ints: ...  # of the items, ms; 0 unknown
+    def lookup(self, name: str) -> Static: ...
+
+
 class View:
-    """A request (and its candidates) as the timed transforms see it: what two of them need is computed once."""
+    """A request (and its candidates) as the timed transforms see it: what two of them need is computed once.
 
-    __slots__ = ("_items", "_last", "_users", "candidates", "request", "tables")
+    ``rows``: the catalogue rows of the items that item and pair columns are of.
+    """
 
-    def __init__(self, request: Request, candidates: Candidates | None, tables: Mapping[str, Ints]) -> None:
+    __slots__ = ("_audience", "_items", "_keys", "_known", "_last", "_owners", "_users", "candidates", "request", "rows")
+
+    def __init__(self, request: Request, candidates: Candidates | None, known: Known, rows: Ints | None = None) -> None:
         self.request = request
         self.candidates = candidates
-        self.tables = tables  # by history feature: embedding id of each item row
+        self.rows = candidates.items if rows is None and candidates is not None else rows
+        self._known = known
         self._items: NDArray[np.int32] | None = None
         self._users: NDArray[np.int32] | None = None
+        self._owners: Ints | None = None
+        self._audience: Audiences | None = None
+        self._keys: dict[str, Column] = {}
         self._last: dict[tuple[int, int], Ints] = {}
 
     def counts(self, of: str, feature: str) -> tuple[Counts, NDArray[np.int32]]:
         """Counts of the candidates ``[N, signals, windows]`` or of the users ``[B, signals, windows]``, and their protocol."""
-        counts = self.request.counts
-        if counts is None:
-            raise ValueError(f"feature {feature!r} counts events, but the request carries no counters: give Request.counts")
+        counts = self._counts(feature)
         if of == "user":
             if self._users is None:
                 self._users = np.ascontiguousarray(counts.users(self.request.users, self.request.now), np.int32)
             return counts, self._users
         if self._items is None:
             assert self.candidates is not None
-            now = self.request.now.repeat(np.diff(self.candidates.offsets))
-            self._items = np.ascontiguousarray(counts.items(self.candidates.items, now), np.int32)
+            self._items = np.ascontiguousarray(counts.items(self.candidates.items, self.request.now[self.owners]), np.int32)
         return counts, self._items
+
+    def _counts(self, feature: str) -> Counts:
+        if self.request.counts is None:
+            raise ValueError(f"feature {feature!r} counts events, but the request carries no counters: give Request.counts")
+        return self.request.counts
+
+    @property
+    def owners(self) -> Ints:
+        """Which request each candidate belongs to ``[N]``; without candidates, each request itself ``[B]``."""
+        if self._owners is None:
+            self._owners = np.arange(len(self.request), dtype=np.int64) if self.candidates is None else self.candidates.requests
+        return self._owners
+
+    def audience(self, feature: str, least: int) -> Audiences:
+        """Who took each candidate last, before its request; ValueError if the state keeps less than ``least`` events an item."""
+        if self._audience is None:
+            counts = self._counts(feature)
+            check_audience(feature, least, counts)
+            assert self.candidates is not None
+            self._audience = counts.audience(self.candidates.items, self.request.now[self.owners])
+        return self._audience
 
     def last(self, bit: int, length: int) -> Ints:
         """Positions ``[B, length]`` in the histories of the last ``length`` events that show ``bit`` (0: any), oldest first, then -1."""
@@ -154,6 +219,89 @@ class View:
             histories = self.request.histories
             found = self._last[bit, length] = _last(histories.signals, histories.offsets, bit, length)
         return found
+
+    def items(self, name: str) -> Column:
+        """A lookup by row of the items' catalogue; the last row is a stranger's."""
+        return self._known.items[name]
+
+    def users(self, name: str) -> Column:
+        """A lookup by row of the users' catalogue; the last row is a stranger's."""
+        return self._known.users[name]
+
+    def created(self) -> Ints:
+        """When each candidate came into the catalogue, ms, ``[N]``; 0 where that is not known."""
+        assert self.rows is not None
+        created = self._known.created
+        return np.where(self.rows < 0, 0, created.take(self.rows, mode="clip")) if len(created) else np.zeros(len(self.rows), np.int64)
+
+    def values(self, column: str) -> tuple[Column, Ints]:
+        """The lookup of a column, and for each row that is wanted (candidate, item, request) the place in it."""
+        side, _, attribute = column.partition(".")
+        if side == "item":
+            assert self.rows is not None
+            table = self._known.items[column]
+            if len(self.rows) and int(self.rows.max()) >= len(table):
+                raise IndexError(f"the catalogue of items has no row {int(self.rows.max())}")
+            return table, self.rows
+        found = self._keys.get(column)
+        if found is None:
+            if side == "context":
+                (found,) = self._known.lookup(column).encode(context_of(self.request, attribute))
+            else:
+                found = self._known.users[column].take(self.request.users, 0)
+                given = self.request.attributes.get(attribute) if attribute != "id" else None
+                if given is not None:
+                    told = [b for b, value in enumerate(checked_length(attribute, given, len(self.request))) if value is not None]
+                    (found[told],) = self._known.lookup(column).encode([given[b] for b in told])
+            self._keys[column] = found
+        return found, self.owners
+
+
+def windows_of(window: int | Sequence[int]) -> tuple[int | tuple[int, ...], tuple[int, ...]]:
+    """The option ``window`` as it is kept, and the windows it names (days; 0: all time); ValueError for one that cannot be."""
+    windows = (window,) if isinstance(window, int) else tuple(window)
+    if not windows or min(windows) < 0 or len(set(windows)) < len(windows):
+        raise ValueError(f"window must be 0 (all time) or a number of days, or a list of different ones, not {window}")
+    return (window if isinstance(window, int) else windows), windows
+
+
+def ending(window: int) -> str:
+    """What the name of a column over ``window`` days ends in."""
+    return f"{window}d" if window else "all"
+
+
+def check_column(column: str) -> None:
+    """ValueError unless it reads ``user.x``, ``item.x`` or ``context.x``."""
+    side, dot, attribute = column.partition(".")
+    if side not in SIDES or not dot or not attribute:
+        raise ValueError(f"column {column!r} must read 'user.x', 'item.x' or 'context.x'{nearest(side, SIDES).split('; known')[0]}")
+
+
+def check_audience(feature: str, least: int, counts: Counts) -> None:
+    """ValueError if these counters keep less than ``least`` events an item."""
+    if counts.kept < least:
+        raise ValueError(f"feature {feature!r} needs the last {least} events of each item; the state keeps {counts.kept}: set audience of [state]")
+
+
+def check_signal(feature: str, signal: str, known: Sequence[str]) -> None:
+    """ValueError for a signal that no event can show."""
+    if signal not in known:
+        raise ValueError(f"feature {feature!r}: no signal {signal!r}{nearest(signal, known)}")
+
+
+def checked_length(name: str, values: Sequence[Any], size: int) -> Sequence[Any]:
+    """The values, if there is one for each of ``size`` rows; else ValueError."""
+    if isinstance(values, (str, bytes)) or not hasattr(values, "__len__") or len(values) != size:
+        raise ValueError(f"{name!r} must hold one value for each of {size} rows")
+    return values
+
+
+def context_of(request: Request, attribute: str) -> Sequence[Any]:
+    """A context column of a request, one value each ``[B]``; None where nothing is known. The scene is the request's own if not given."""
+    values = request.context.get(attribute)
+    if values is None:
+        return [request.scene if attribute == "scene" else None] * len(request)
+    return checked_length(attribute, values, len(request))
 
 
 @njit(cache=True, nogil=True)

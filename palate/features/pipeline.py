@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Self, get_args
+from typing import Any, Self, TypeVar, get_args
 
 import numpy as np
 
-from palate.candidates import DAY, Candidates, Counts, Ints, Request
-from palate.features import counters, history, transforms
+from palate.candidates import DAY, Candidates, Counts, Histories, Ints, Request
+from palate.features import audience, clock, counters, cross, hashing, history, match, numbers, transforms
 from palate.features.counters import Counted, Routed, RouteScore
+from palate.features.cross import Cross
+from palate.features.fitting import Training
+from palate.features.hashing import FID
 from palate.features.history import History
-from palate.features.kinds import Column, Part, Static, Timed, Transform, View, Vocal
-from palate.features.sheet import Sheet
+from palate.features.kinds import Column, Part, Static, Timed, Transform, View, Vocal, check_audience, checked_length, context_of
+from palate.features.numbers import Bucket
+from palate.features.sheet import Lookups, Sheet
 from palate.features.vocabulary import Vocabulary
 from palate.schema import Label, Schema, nearest
 from palate.state.catalogue import Catalogue
 from palate.state.rows import EventRows
 
-FORMAT = 1  #: of ``to_json``
+FORMAT = 2  #: of ``to_json``
+MODULES = (transforms, numbers, hashing, history, counters, cross, clock, match, audience)  #: where transforms are
+CHUNK = 1_000_000  #: training events crossed at a time
 RESERVED = ("group", "weight", "kept", "log_q", "item_row", "user_row")  #: columns of a batch that are no features
+
+Bound = TypeVar("Bound")
 
 
 class FeaturePipeline:
@@ -37,7 +45,7 @@ class FeaturePipeline:
         self._parts = self._checked_parts()
         self._resolve_shares()
         self._static: dict[str, list[Static]] = {"user": [], "item": [], "context": []}
-        self._timed: dict[str, list[Timed]] = {"user": [], "pair": []}
+        self._timed: dict[str, list[Timed]] = {"user": [], "item": [], "context": [], "pair": []}
         for feature in self.features:
             if isinstance(feature, Static):
                 self._static[feature.owner].append(feature)
@@ -46,7 +54,7 @@ class FeaturePipeline:
         self._schema: Schema | None = None
         self._users: Sheet | None = None
         self._items: Sheet | None = None
-        self._lookups: Sheet | None = None
+        self._lookups: Lookups | None = None
 
     # ---- what it needs and makes
 
@@ -59,7 +67,23 @@ class FeaturePipeline:
     @property
     def windows(self) -> tuple[int, ...]:
         """The counters' windows it reads, ms (0: all time), ascending: what the state has to keep."""
-        return tuple(sorted({feature.window * DAY for feature in self.features if isinstance(feature, Counted)}))
+        return tuple(sorted({window * DAY for feature in self.features if isinstance(feature, Counted) for window in feature.windows}))
+
+    @property
+    def audience(self) -> int:
+        """How many of an item's last events it reads: what the state has to keep."""
+        return max((feature.audience for feature in self.features if isinstance(feature, Timed)), default=0)
+
+    @property
+    def context(self) -> tuple[str, ...]:
+        """The context columns of a request that it reads."""
+        return context_columns(self.features)
+
+    @property
+    def historic(self) -> bool:
+        """Whether columns of the users, histories themselves apart, are made of what a user did."""
+        timed = (*self._timed["user"], *self._timed["context"])
+        return any(one.historic for one in timed if not isinstance(one, History))
 
     @property
     def routes(self) -> tuple[str, ...]:
@@ -83,31 +107,53 @@ class FeaturePipeline:
     ) -> Self:
         """Learn vocabularies, scales and shares from the training events ``rows`` and the attributes of the users and items in them.
 
-        ``context``: values of the events' context columns, one a row. ``counts`` is only asked whether it counts what the features need.
-        Binds the catalogues. Raises ValueError for an unknown column, signal or window.
+        ``context``: values of the events' context columns, one a row (None: those of ``rows``). ``counts`` is only asked whether it counts what
+        the features need. Binds the catalogues. Raises ValueError for an unknown column, signal or window.
         """
         known = (rows.users >= 0) & (rows.items >= 0)
-        given = {name: _checked_length(name, values, len(rows)) for name, values in (context or {}).items()}
+        told: Mapping[str, Any] = rows.context if context is None else context
+        given = {name: checked_length(name, values, len(rows)) for name, values in told.items()}
         if not known.all():
             given = {name: [values[n] for n in np.flatnonzero(known).tolist()] for name, values in given.items()}
             rows = rows.take(known)
-        training = _Training({"user": users, "item": items}, {"user": rows.users, "item": rows.items}, given)
+        training = Training({"user": users, "item": items}, {"user": rows.users, "item": rows.items}, given)
         tallies: dict[str, dict[str, int]] = {}
         for feature in self.features:
             if isinstance(feature, Timed):
                 feature.fit(rows)
                 if counts is not None and isinstance(feature, Counted):
                     feature.places(counts)
-            if isinstance(feature, (Static, History)):
-                training.check(feature)
+                if counts is not None:
+                    check_audience(feature.feature_name, feature.audience, counts)
+            training.check(feature)
             if isinstance(feature, Vocal) and not (isinstance(feature, History) and feature.shares):
                 tally = tallies.setdefault(feature.shares or feature.feature_name, {})
                 for value, count in feature.tally(*training.weighted(feature)).items():
                     tally[value] = tally.get(value, 0) + count
+            elif isinstance(feature, Bucket):
+                feature.fit(training.weighted(feature)[0], *training.rated(feature, rows))
             elif isinstance(feature, Static):
                 feature.fit(training.weighted(feature)[0])
         self._share({name: self._vocal(name).build(tally) for name, tally in tallies.items()})
-        return self.bind(users, items)
+        self.bind(users, items)
+        for feature in self.features:
+            if isinstance(feature, Cross):
+                feature.fit_pairs(self._as_requests(rows, given))
+        return self
+
+    def _as_requests(self, rows: EventRows, context: Mapping[str, Sequence[Any]]) -> Iterator[View]:
+        """The events as requests, each with its item as the only candidate."""
+        for start in range(0, len(rows), CHUNK):
+            here = slice(start, start + CHUNK)
+            some = rows.take(here)
+            told = {name: values[here] for name, values in context.items()}
+            request = Request(some.users, Histories.empty(len(some)), some.times, context=told)
+            candidates = Candidates(some.items, np.zeros(len(some), np.float32), np.arange(len(some) + 1))
+            yield View(request, candidates, self._bound(self._lookups))
+
+    def notes(self) -> tuple[str, ...]:
+        """What a person who trains should hear of what was fitted, such as how many values share a bucket."""
+        return tuple(note for feature in self.features if (note := feature.note()))
 
     def fit_routes(self, candidates: Candidates) -> Self:
         """Learn the scale of each route's scores (for ``RouteScore`` with ``scale = "fitted"``) from candidates of earlier time."""
@@ -122,7 +168,7 @@ class FeaturePipeline:
         assert self.schema
         self._users = Sheet(self._static["user"], users)
         self._items = Sheet(self._static["item"], items)
-        self._lookups = Sheet([feature.table() for feature in self._timed["user"] if isinstance(feature, History)], items)
+        self._lookups = Lookups([feature for feature in self.features if isinstance(feature, Timed)], users, items)
         return self
 
     # ---- encoding
@@ -133,29 +179,32 @@ class FeaturePipeline:
         columns = users.gather(request.users)
         for static in self._static["user"]:
             if request.attributes and static.attribute in request.attributes and static.attribute != "id":
-                given = _checked_length(static.attribute, request.attributes[static.attribute], len(request))
+                given = checked_length(static.attribute, request.attributes[static.attribute], len(request))
                 places = [b for b, value in enumerate(given) if value is not None]
                 for name, column in zip(static.names(), static.encode([given[b] for b in places]), strict=True):
                     columns[name][places] = column
         for static in self._static["context"]:
-            values = request.context.get(static.attribute)
-            if values is None:
-                values = [request.scene if static.attribute == "scene" else None] * len(request)
-            columns.update(zip(static.names(), static.encode(_checked_length(static.attribute, values, len(request))), strict=True))
-        if self._timed["user"]:
-            view = View(request, None, lookups.current())
-            for timed in self._timed["user"]:
+            columns.update(zip(static.names(), static.encode(context_of(request, static.attribute)), strict=True))
+        if self._timed["user"] or self._timed["context"]:
+            view = View(request, None, lookups)
+            for timed in (*self._timed["user"], *self._timed["context"]):
                 columns.update(zip(timed.names(), timed.encode(view), strict=True))
         _tapped(request, None, columns)
         return columns
 
     def encode_items(self, rows: Ints) -> dict[str, Column]:
-        """Static columns of these item rows, ``[N, ...]``; -1 is an item that nobody knows."""
-        return self._bound(self._items).gather(rows)
+        """Columns of these item rows that depend on nothing else, ``[N, ...]``; -1 is an item that nobody knows."""
+        columns = self._bound(self._items).gather(rows)
+        return {**columns, **self._of_items(rows)} if self._timed["item"] else columns
 
     def item_columns(self) -> dict[str, Column]:
-        """Static columns of every item of the catalogue, ``[n_items, ...]``. Do not change them."""
-        return self._bound(self._items).everything()
+        """``encode_items`` of every item of the catalogue, ``[n_items, ...]``. Do not change them."""
+        columns = self._bound(self._items).everything()
+        return {**columns, **self._of_items(np.arange(len(self.items)))} if self._timed["item"] else columns
+
+    def _of_items(self, rows: Ints) -> dict[str, Column]:
+        view = View(_NOBODY, None, self._bound(self._lookups), rows)
+        return {name: column for timed in self._timed["item"] for name, column in zip(timed.names(), timed.encode(view), strict=True)}
 
     def user_columns(self) -> dict[str, Column]:
         """Static columns of every user of the catalogue, ``[n_users, ...]``. Do not change them."""
@@ -170,7 +219,7 @@ class FeaturePipeline:
         """What depends on the time or on both sides, one row a candidate: ``[N, ...]``."""
         if len(request) != len(candidates):
             raise ValueError(f"candidates of {len(candidates)} requests do not belong to {len(request)} requests")
-        view = View(request, candidates, {})
+        view = View(request, candidates, self._bound(self._lookups))
         columns: dict[str, Column] = {}
         for timed in self._timed["pair"]:
             columns.update(zip(timed.names(), timed.encode(view), strict=True))
@@ -204,7 +253,8 @@ class FeaturePipeline:
         for feature, one in zip(made.features, json["features"], strict=True):
             feature.restore(one["learnt"])
         try:
-            made._share({name: Vocabulary.from_arrays({k: arrays[f"{name}.{k}"] for k in ("bytes", "offsets")}) for name in made._vocal_roots()})
+            roots = {name: made._vocal(name) for name in made._vocal_roots()}
+            made._share({name: root.restored({k: arrays[f"{name}.{k}"] for k in root.kept}) for name, root in roots.items()})
         except KeyError as error:
             raise ValueError(f"a saved feature pipeline lacks the array {error}") from None
         if made.schema != Schema.from_json(json["schema"]):
@@ -225,7 +275,8 @@ class FeaturePipeline:
         return found
 
     def _checked_parts(self) -> dict[str, str]:
-        wanted = {"user_id": ("user", transforms.Category), "item_id": ("item", transforms.Category), "history": ("user", History)}
+        wanted: dict[str, tuple[str, type]] = {"user_id": ("user", transforms.Category), "item_id": ("item", transforms.Category)}
+        wanted["history"] = ("user", History)
         parts: dict[str, str] = {}
         for feature in self.features:
             if not feature.part:
@@ -236,7 +287,8 @@ class FeaturePipeline:
             if feature.part in parts:
                 raise ValueError(f"{parts[feature.part]!r} and {name!r} cannot both play the part {feature.part!r}")
             owner, kind = wanted.get(feature.part, (None, transforms.Category))
-            if not isinstance(feature, kind) or (owner and feature.owner != owner):
+            plays = isinstance(feature, kind) or (kind is transforms.Category and isinstance(feature, FID) and feature.length == 1)
+            if not plays or (owner and feature.owner != owner):
                 raise ValueError(f"feature {name!r} cannot play the part {feature.part!r}: that takes a {kind.__name__} of {owner or 'any side'}")
             parts[feature.part] = name
         return parts
@@ -285,45 +337,23 @@ class FeaturePipeline:
         columns = tuple(column for feature in self.features for column in feature.columns())
         self._schema = Schema(columns, self.labels, **self._parts)
 
-    def _bound(self, sheet: Sheet | None) -> Sheet:
+    def _bound(self, sheet: Bound | None) -> Bound:
         if sheet is None:
             raise ValueError("the feature pipeline has no catalogues: call bind(users, items) first")
         return sheet
 
 
-class _Training:
-    """What fitting may see: the users and items that occur in the training events, and how often."""
+_NOBODY = Request(np.empty(0, np.int64), Histories.empty(0), np.empty(0, np.int64))
 
-    def __init__(self, catalogues: Mapping[str, Catalogue], rows: Mapping[str, Ints], context: Mapping[str, Sequence[Any]]) -> None:
-        self.catalogues = catalogues
-        self.context = context
-        self.events = {side: np.bincount(rows[side], minlength=len(catalogues[side])) for side in rows}
-        self.seen = {side: np.flatnonzero(events).tolist() for side, events in self.events.items()}
 
-    def check(self, feature: Static | History) -> None:
-        side, _, attribute = feature.column.partition(".")
-        if side == "context":
-            learns = isinstance(feature, Vocal) and not feature.shares and not getattr(feature, "values", ())
-            learns = learns or getattr(feature, "scale", "none") in ("standard", "minmax")
-            if learns and attribute not in self.context:
-                raise ValueError(f"feature {feature.feature_name!r}: fit needs context={{{attribute!r}: one value an event}}, or values = [...]")
-        elif attribute != "id" and attribute not in self.catalogues[side].attribute_names:
-            known = [f"{side}.{name}" for name in ("id", *self.catalogues[side].attribute_names)]
-            raise ValueError(f"feature {feature.feature_name!r}: no column {feature.column!r}{nearest(feature.column, known)}")
-
-    def weighted(self, feature: Any) -> tuple[list[Any], list[int]]:
-        """Values of the feature's column, one an entity seen in training, and its number of events (of context: one an event)."""
-        side, _, attribute = feature.column.partition(".")
-        if side == "context":
-            values = list(self.context.get(attribute, ()))
-            return values, [1] * len(values)
-        catalogue, seen = self.catalogues[side], self.seen[side]
-        column = catalogue.ids if attribute == "id" else catalogue.column(attribute)
-        return [column[row] for row in seen], self.events[side][seen].tolist()
+def context_columns(features: Sequence[Transform]) -> tuple[str, ...]:
+    """The context columns of a request that these features read, without the ``context.`` before them."""
+    read = (column.partition(".") for feature in features for column in feature.reads)
+    return tuple(dict.fromkeys(attribute for side, _, attribute in read if side == "context"))
 
 
 def _transform(name: str, options: Mapping[str, Any]) -> Transform:
-    for module in (transforms, history, counters):
+    for module in MODULES:
         found = getattr(module, name, None)
         if isinstance(found, type) and issubclass(found, Transform):
             return found(**options)
@@ -335,9 +365,3 @@ def _tapped(request: Request, candidates: Candidates | None, columns: dict[str, 
     tap = request.parameters.get("tap")
     if tap is not None:
         tap.append((candidates, columns))
-
-
-def _checked_length(name: str, values: Sequence[Any], size: int) -> Sequence[Any]:
-    if isinstance(values, (str, bytes)) or not hasattr(values, "__len__") or len(values) != size:
-        raise ValueError(f"{name!r} must hold one value for each of {size} rows")
-    return values

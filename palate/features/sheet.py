@@ -6,13 +6,13 @@ Readers take no lock. A refresh encodes the rows that changed; when the catalogu
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from palate.candidates import Ints
-from palate.features.kinds import Column, Static
+from palate.features.kinds import Column, Static, Timed
 from palate.state.catalogue import Catalogue
 
 
@@ -90,6 +90,42 @@ class Sheet:
         if attribute not in self.catalogue.attribute_names:
             return [None] * size
         return self.catalogue.column(attribute)[:size]
+
+
+class Lookups:
+    """What timed transforms look up by row of the catalogues: each of their ``lookups()`` once, of two of one name the wider."""
+
+    def __init__(self, timed: Iterable[Timed], users: Catalogue, items: Catalogue) -> None:
+        self._by_name: dict[str, Static] = {}
+        for one in (one for transform in timed for one in transform.lookups()):
+            known = self._by_name.get(one.feature_name)
+            if known is None or getattr(known, "width", 0) < getattr(one, "width", 0):
+                self._by_name[one.feature_name] = one
+        self._users, self._items = (
+            Sheet([one for one in self._by_name.values() if one.owner == owner], of) for owner, of in (("user", users), ("item", items))
+        )
+
+    @property
+    def items(self) -> dict[str, Column]:
+        """Columns ``[capacity, ...]`` by row of the items; the last is a stranger's."""
+        return self._items.current()
+
+    @property
+    def users(self) -> dict[str, Column]:
+        """Columns ``[capacity, ...]`` by row of the users; the last is a stranger's."""
+        return self._users.current()
+
+    @property
+    def created(self) -> Ints:
+        """When each item came into the catalogue, ms, 0 unknown."""
+        return self._items.catalogue.created
+
+    def everything(self) -> dict[str, Column]:
+        """Columns of all items of the catalogue, in order."""
+        return self._items.everything()
+
+    def lookup(self, name: str) -> Static:
+        return self._by_name[name]
 
 
 def _padded(column: Column, stranger: Column, room: int) -> Column:

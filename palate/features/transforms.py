@@ -53,6 +53,10 @@ class Category(Vocal, Static):
         if self.shares and (self.min_count, self.limit, self.values) != (1, 0, ()):
             raise ValueError(f"{self.feature_name!r} uses the vocabulary of {self.shares!r}: set min_count, limit and values there")
 
+    @property
+    def learns(self) -> bool:
+        return not (self.values or self.shares)
+
     def columns(self) -> tuple[Feature, ...]:
         return (Feature(self.feature_name, self.owner, "category", vocab_size=self.vocabulary.size, shares=self.shares),)
 
@@ -97,6 +101,10 @@ class Tags(Vocal, Static):
         if self.shares and (self.min_count, self.limit, self.values) != (1, 0, ()):
             raise ValueError(f"{self.feature_name!r} uses the vocabulary of {self.shares!r}: set min_count, limit and values there")
 
+    @property
+    def learns(self) -> bool:
+        return not (self.values or self.shares)
+
     def columns(self) -> tuple[Feature, ...]:
         return (Feature(self.feature_name, self.owner, "sequence", vocab_size=self.vocabulary.size, length=self.length, shares=self.shares),)
 
@@ -136,6 +144,10 @@ class Number(Static):
 
     def __post_init__(self) -> None:
         self.check_column()
+
+    @property
+    def learns(self) -> bool:
+        return self.scale in ("standard", "minmax")
 
     def names(self) -> tuple[str, ...]:
         return (self.feature_name, f"{self.feature_name}_missing") if self.flag else (self.feature_name,)

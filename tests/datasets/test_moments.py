@@ -16,8 +16,8 @@ from tests.features import small
 def test_columns_equal_those_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("palate.datasets.moments.CHUNK", 17)
     users, items, rows = small.users(), small.items(), small.events(7, 11, 200)
-    past = Past(rows, 7, 11, small.WINDOWS, limit=9)
-    pipeline = FeaturePipeline(small.features()).fit(users, items, rows, context={"hour": [3.0] * len(rows)})
+    past = Past(rows, 7, 11, small.WINDOWS, limit=9, audience=small.AUDIENCE)
+    pipeline = FeaturePipeline(small.features()).fit(users, items, rows, context={**rows.context, "hour": [3.0] * len(rows)})
     taken = rows.showing("like")
     expected = pipeline.encode_users(past.request(taken.users, taken.times))
     fixed, varying = moments(pipeline, past, taken.users, taken.times)
@@ -34,8 +34,8 @@ def test_columns_equal_those_written_out(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_without_gaps_no_history_is_written_out() -> None:
     users, items, rows = small.users(), small.items(), small.events(7, 11)
-    past = Past(rows, 7, 11, small.WINDOWS)
+    past = Past(rows, 7, 11, small.WINDOWS, audience=small.AUDIENCE)
     kept = [feature for feature in small.features() if not getattr(feature, "gaps", False) and feature.owner != "context"]
     _, varying = moments(FeaturePipeline(kept).fit(users, items, rows), past, rows.users, rows.times)
-    assert [name for name, column in varying.items() if isinstance(column, Spans)] == ["history_genres_like"]
+    assert [name for name, column in varying.items() if isinstance(column, Spans)] == ["history_genres_like", "studios"]
     assert all(isinstance(column, Spans) or column.ndim == 1 for column in varying.values())

@@ -5,16 +5,23 @@ from __future__ import annotations
 import numpy as np
 
 from palate.candidates import DAY, Candidates, Ints
-from palate.features.counters import Count, Rate, RouteRank, RouteScore
+from palate.features.audience import Audience
+from palate.features.clock import Recency, TimeParts
+from palate.features.counters import Active, Count, Newcomer, Rate, RouteRank, RouteScore
+from palate.features.cross import Cross
+from palate.features.hashing import FID
 from palate.features.history import History
 from palate.features.kinds import Transform
+from palate.features.match import Match
+from palate.features.numbers import Bucket, Quantile
 from palate.features.transforms import Category, Number, Tags, Vector
 from palate.schema import Label
 from palate.state.catalogue import Catalogue
-from palate.state.rows import EventRows
+from palate.state.rows import EventRows, objects
 
 SIGNALS = ("rated", "like", "love")
 WINDOWS = (0, DAY, 7 * DAY)
+AUDIENCE = 6  #: events kept of each item: few, so that lists are full
 START = 1_000 * DAY
 GENRES = ("drama", "comedy", "crime", "Ünïcode 🎬", "war")
 
@@ -30,7 +37,8 @@ def items(count: int = 11) -> Catalogue:
     made = Catalogue("items")
     for n in range(count):
         genres = [GENRES[(n + g) % 5] for g in range(n % 4)]
-        made.add(f"i{n}", {"genres": genres, "year": 1950 + 3 * n if n % 5 else None, "studio": f"s{n % 3}", "image": [n / 10, 1.0, -n / 7]})
+        known = {"genres": genres, "year": 1950 + 3 * n if n % 5 else None, "studio": f"s{n % 3}", "image": [n / 10, 1.0, -n / 7]}
+        made.add(f"i{n}", known, created=START + n * DAY if n % 3 else None)
     return made
 
 
@@ -40,7 +48,8 @@ def events(n_users: int, n_items: int, count: int = 120, seed: int = 0, step: in
     values = rng.integers(1, 6, count).astype(np.float32)
     signals = (1 | ((values >= 4) << 1) | ((values >= 5) << 2)).astype(np.uint32)
     times = START + np.sort(rng.integers(0, count // 2, count)) * step
-    return EventRows(rng.integers(0, n_users, count), rng.integers(0, n_items, count), times, signals, values, SIGNALS)
+    context = {"device": objects(rng.choice(["tv", "phone", ""], count).tolist()), "battery": objects([None, *rng.random(count - 1).tolist()])}
+    return EventRows(rng.integers(0, n_users, count), rng.integers(0, n_items, count), times, signals, values, SIGNALS, context)
 
 
 def features() -> list[Transform]:
@@ -66,6 +75,38 @@ def features() -> list[Transform]:
         RouteScore("itemcf"),
         RouteScore("popular", scale="none", flag=False),
         RouteRank("itemcf"),
+        Quantile("user.age", steps=4, flag=True, label="age_place"),
+        Bucket("item.year", buckets=3, by="width", label="year_width"),
+        Bucket("item.year", buckets=3, label="year_quantile"),
+        Bucket("item.year", buckets=4, by="tree", signal="like", among="rated", least=3, label="year_tree"),
+        Bucket("context.hour", edges=(6, 12, 18), label="daytime"),
+        FID("item.studio", buckets=7, label="studio_fid"),
+        FID("item.genres", buckets=5, length=3, slot=9, label="genres_fid"),
+        FID("context.device", buckets=4),
+        Category("context.device", label="device"),
+        Quantile("context.battery", steps=9),
+        Bucket("context.battery", buckets=3, by="tree", signal="love", least=5, label="battery_tree"),
+        History("studio", length=4, signal="love", shares="studio_fid", label="studios"),
+        Cross(("user.gender", "user.age")),
+        Cross(("item.studio", "item.genres"), buckets=11, length=2),
+        Cross(("user.gender", "context.scene")),
+        Cross(("user.gender", "item.genres", "context.device"), buckets=50, length=3),
+        Cross(("user.liked", "item.id"), buckets=40, length=2),
+        TimeParts(("hour", "weekday", "weekend", "month", "holiday"), offset=5.5, holidays=("1972-09-30", "10-01")),
+        Recency("user", "like", half=0.5),
+        Recency("item", label="item_last"),
+        Recency("item", "love", half=2),
+        Recency("age"),
+        Audience("gender", length=4, prior=0),
+        Audience("age", length=3, signal="like", edges=(25, 40)),
+        Audience("liked", length=6, limit=2),
+        Count("item", "like", (0, 1), label="liked_lately"),
+        Rate("item", "like", "rated", (0, 7), prior="fit", label="smooth"),
+        Active("user", "love", (1, 7), least=2),
+        Newcomer("item", "rated", events=4),
+        Match("id"),
+        Match("genres", window=(0, 2), scale="share"),
+        Match("studio", "like", 1, scale="none"),
     ]
 
 
@@ -91,6 +132,17 @@ def one(offered: Candidates, b: int) -> Candidates:
     here = slice(offered.offsets[b], offered.offsets[b + 1])
     offsets: Ints = np.array([0, offered.offsets[b + 1] - offered.offsets[b]], np.int64)
     return Candidates(offered.items[here], offered.scores[here], offsets, {name: column[here] for name, column in offered.columns.items()})
+
+
+class Known:
+    """What a view looks up, as it is given."""
+
+    def __init__(self, items: dict | None = None, users: dict | None = None, created: Ints | None = None) -> None:
+        self.items, self.users = items or {}, users or {}
+        self.created = np.empty(0, np.int64) if created is None else created
+
+    def lookup(self, name):
+        raise KeyError(name)
 
 
 def equal(left: dict, right: dict) -> None:

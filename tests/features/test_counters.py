@@ -29,7 +29,7 @@ def view(counts=None, columns=None, offsets=(0, 3)):
     offsets = np.array(offsets, np.int64)
     size = len(offsets) - 1
     request = Request(np.arange(size, dtype=np.int64) - 1, Histories.empty(size), np.full(size, DAY), counts=counts)
-    return View(request, Candidates(np.array([-1, 0, 4]), np.zeros(3, np.float32), offsets, columns or {}), {})
+    return View(request, Candidates(np.array([-1, 0, 4]), np.zeros(3, np.float32), offsets, columns or {}), small.Known())
 
 
 def test_counts_of_items_and_users():
@@ -48,11 +48,13 @@ def test_rates_are_smoothed_by_the_share_of_training():
     rate = Rate("item", "like", "rated", window=7, prior=2)
     rate.fit(small.events(5, 5))
     rows = small.events(5, 5)
-    assert rate.share == pytest.approx((rows.values >= 4).mean())
+    ((share, weight),) = rate.priors
+    assert share == pytest.approx((rows.values >= 4).mean())
+    assert weight == 2
     (found,) = rate.encode(view(Fixed()))
-    np.testing.assert_allclose(found, [rate.share, (30 + 2 * rate.share) / (10 + 2), (34 + 2 * rate.share) / (14 + 2)], rtol=1e-6)
+    np.testing.assert_allclose(found, [share, (30 + 2 * share) / (10 + 2), (34 + 2 * share) / (14 + 2)], rtol=1e-6)
     bare = Rate("item", "like", "rated", prior=0)
-    bare.share = 0.25
+    bare.priors = ((0.25, 0.0),)
     assert bare.encode(view(Fixed()))[0].tolist() == [0.25, 0.25, 6.0]
 
 

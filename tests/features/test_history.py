@@ -7,6 +7,7 @@ from palate.candidates import Histories, Request
 from palate.features.history import History
 from palate.features.kinds import View
 from palate.features.vocabulary import Vocabulary
+from tests.features import small
 
 TABLE = np.array([5, 6, 7, 8], np.int64)
 
@@ -24,7 +25,7 @@ def request(items, times, signals, offsets, now):
 
 
 def encode(history, asked):
-    return history.encode(View(asked, None, {history.feature_name: TABLE}))
+    return history.encode(View(asked, None, small.Known({history.feature_name: TABLE})))
 
 
 def test_the_last_ones_oldest_first_padded_on_the_right():

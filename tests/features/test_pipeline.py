@@ -2,19 +2,22 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from palate import catalog
 from palate.candidates import Candidates, Histories, Request
 from palate.features.counters import Count, Rate, RouteScore
 from palate.features.history import History
 from palate.features.pipeline import FeaturePipeline
 from palate.features.transforms import Category, Number, Tags
 from palate.schema import MissingFeature, Schema
-from palate.state.live import LiveCounts, LiveHistory
+from palate.state.history import LiveHistory
+from palate.state.live import LiveCounts
 from palate.state.past import Past
 from tests.features import small
 from tests.features.test_transforms import HOSTILE
@@ -26,7 +29,7 @@ def world(seed=0, count=120):
 
 
 def past_of(users, items, rows):
-    return Past(rows, len(users), len(items), windows=small.WINDOWS)
+    return Past(rows, len(users), len(items), windows=small.WINDOWS, audience=small.AUDIENCE)
 
 
 def fitted(users, items, rows):
@@ -36,6 +39,11 @@ def fitted(users, items, rows):
 def saved(pipeline):
     arrays = {name: (str(array.dtype), array.tobytes()) for name, array in sorted(pipeline.arrays().items())}
     return json.dumps(pipeline.to_json()), arrays
+
+
+def test_every_transform_of_the_catalog_is_in_the_small_world():
+    known = {entry.load() for entry in catalog.ENTRIES if entry.kind == "feature"}
+    assert known == {type(feature) for feature in small.features()}
 
 
 def test_the_schema_says_all():
@@ -65,6 +73,47 @@ def test_the_schema_says_all():
         "itemcf_score_offered": ("pair", "number", 0, 0, 1, ""),
         "popular_score": ("pair", "number", 0, 0, 1, ""),
         "itemcf_rank": ("pair", "number", 0, 0, 1, ""),
+        "age_place": ("user", "number", 0, 0, 1, ""),
+        "age_place_missing": ("user", "number", 0, 0, 1, ""),
+        "year_width": ("item", "category", 5, 0, 1, ""),
+        "year_quantile": ("item", "category", 5, 0, 1, ""),
+        "year_tree": ("item", "category", 6, 0, 1, ""),
+        "daytime": ("context", "category", 6, 0, 1, ""),
+        "studio_fid": ("item", "category", 9, 0, 1, ""),
+        "genres_fid": ("item", "sequence", 7, 3, 1, ""),
+        "context_device": ("context", "category", 6, 0, 1, ""),
+        "device": ("context", "category", 4, 0, 1, ""),
+        "context_battery": ("context", "number", 0, 0, 1, ""),
+        "battery_tree": ("context", "category", 5, 0, 1, ""),
+        "studios": ("user", "sequence", 9, 4, 1, "studio_fid"),
+        "user_gender_x_user_age": ("user", "category", 262146, 0, 1, ""),
+        "item_studio_x_item_genres": ("item", "sequence", 13, 2, 1, ""),
+        "user_gender_x_context_scene": ("context", "category", 262146, 0, 1, ""),
+        "user_gender_x_item_genres_x_context_device": ("pair", "sequence", 52, 3, 1, ""),
+        "user_liked_x_item_id": ("pair", "sequence", 42, 2, 1, ""),
+        "time_hour": ("context", "category", 26, 0, 1, ""),
+        "time_weekday": ("context", "category", 9, 0, 1, ""),
+        "time_weekend": ("context", "category", 4, 0, 1, ""),
+        "time_month": ("context", "category", 14, 0, 1, ""),
+        "time_holiday": ("context", "category", 4, 0, 1, ""),
+        "user_recency_like": ("user", "number", 0, 0, 1, ""),
+        "item_last": ("pair", "number", 0, 0, 1, ""),
+        "item_recency_love": ("pair", "number", 0, 0, 1, ""),
+        "item_age": ("pair", "number", 0, 0, 1, ""),
+        "item_audience_gender": ("pair", "vector", 0, 0, 2, ""),
+        "item_audience_age_like": ("pair", "vector", 0, 0, 3, ""),
+        "item_audience_liked": ("pair", "vector", 0, 0, 2, ""),
+        "liked_lately_all": ("pair", "number", 0, 0, 1, ""),
+        "liked_lately_1d": ("pair", "number", 0, 0, 1, ""),
+        "smooth_all": ("pair", "number", 0, 0, 1, ""),
+        "smooth_7d": ("pair", "number", 0, 0, 1, ""),
+        "user_love_active_1d": ("user", "number", 0, 0, 1, ""),
+        "user_love_active_7d": ("user", "number", 0, 0, 1, ""),
+        "item_new": ("pair", "number", 0, 0, 1, ""),
+        "match_id_all": ("pair", "number", 0, 0, 1, ""),
+        "match_genres_all": ("pair", "number", 0, 0, 1, ""),
+        "match_genres_2d": ("pair", "number", 0, 0, 1, ""),
+        "match_studio_like_1d": ("pair", "number", 0, 0, 1, ""),
     }
     assert (schema.user_id, schema.item_id, schema.history, schema.domain) == ("user_id", "item_id", "history_id", "context_scene")
     assert Schema.from_json(json.loads(json.dumps(schema.to_json()))) == schema
@@ -113,12 +162,16 @@ def test_offline_in_bulk_equals_online_one_by_one(seed, count):
     moments.sort()
     asking = rng.integers(-1, len(users), 12)
     offered = small.candidates(rng, 12, len(items))
-    context = {"hour": rng.integers(0, 24, 12).tolist()}
+    context = {
+        "hour": rng.integers(0, 24, 12).tolist(),
+        "device": rng.choice(["tv", "phone", ""], 12).tolist(),
+        "battery": [None, *rng.random(11).tolist()],
+    }
     bulk = pipeline.encode(past_of(users, items, rows).request(asking, moments, context=context, scene="home"), offered)
 
     online = FeaturePipeline.from_saved(json.loads(json.dumps(pipeline.to_json())), pipeline.arrays()).bind(users, items)
     history = LiveHistory(limit=200)
-    counts = LiveCounts(small.SIGNALS, small.WINDOWS, n_users=len(users), n_items=len(items))
+    counts = LiveCounts(small.SIGNALS, small.WINDOWS, n_users=len(users), n_items=len(items), audience=small.AUDIENCE)
     singles, fed = [], 0
     for b in range(12):
         while fed < count and rows.times[fed] < moments[b]:
@@ -131,7 +184,7 @@ def test_offline_in_bulk_equals_online_one_by_one(seed, count):
             history.histories(asking[b : b + 1]),
             moments[b : b + 1],
             counts=counts,
-            context={"hour": context["hour"][b : b + 1]},
+            context={name: values[b : b + 1] for name, values in context.items()},
             scene="home",
         )
         singles.append(online.encode(request, small.one(offered, b)))
@@ -184,6 +237,7 @@ def test_what_comes_after_the_cut_changes_nothing_that_is_saved(seed):
     other.users[late:] = rng.integers(0, len(others_users), len(rows) - late)
     other.items[late:] = rng.integers(0, len(others_items), len(rows) - late)
     other.signals[late:] = rng.integers(0, 8, len(rows) - late)
+    other.context["device"][late:] = "watch"
     counts = past_of(others_users, others_items, other).counts
     assert saved(FeaturePipeline(small.features(), small.LABELS).fit(others_users, others_items, other.before(cut), counts)) == first
     if rng.random() < 0.2:  # and what comes before it does
@@ -290,6 +344,7 @@ def test_context_and_scene():
     assert pipeline.encode_users(past.request(np.array([0]), now, scene="search", context={"scene": ["home"]}))["context_scene"].tolist() == [2]
     assert pipeline.encode_users(past.request(np.array([0]), now))["context_scene"].tolist() == [1]
     learnt = FeaturePipeline([Category("context.device"), Number("context.hour", scale="standard")])
+    rows = replace(rows, context={})
     with pytest.raises(ValueError, match=r"'context_device': fit needs context=\{'device'"):
         learnt.fit(users, items, rows)
     rows.users[0] = -1  # an event of a user that nobody knows is not learnt from
