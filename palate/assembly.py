@@ -24,10 +24,11 @@ from palate.funnel.steps import Prerank, Rank, VectorRetriever
 from palate.recipe import Plan, Recipe, RecipeError
 from palate.schema import Schema
 from palate.state.catalogue import Catalogue
-from palate.state.rows import EventRows
+from palate.state.rows import EventRows, objects
 from palate.store import Draft, Run, RunError
 
 _ROWS = ("users", "items", "times", "signals", "values")
+CONTEXT = "context."  #: before the names of columns of context in a table of events
 
 
 @dataclass
@@ -131,8 +132,9 @@ def save(parts: Parts, base: EventRows, draft: Draft) -> None:
 
 
 def frame_of(rows: EventRows) -> pl.DataFrame:
-    """Events by catalogue row as a table."""
-    return pl.DataFrame({column: getattr(rows, column) for column in _ROWS})
+    """Events by catalogue row as a table; what is known of their context as columns ``context.<name>``."""
+    context = {f"{CONTEXT}{name}": pl.Series(values.tolist(), strict=False) for name, values in rows.context.items()}
+    return pl.DataFrame({column: getattr(rows, column) for column in _ROWS} | context)
 
 
 def arrays_of(model: Any) -> dict[str, np.ndarray[Any, Any]]:
@@ -225,7 +227,8 @@ class OpenRun:
         """Events by catalogue row out of one of the run's files."""
         frame = self.run.frame(name)
         columns = {column: frame[column].to_numpy() for column in _ROWS}
-        return EventRows(**columns, names=tuple(signal.name for signal in self.recipe.signals))
+        context = {name.removeprefix(CONTEXT): objects(frame[name].to_list()) for name in frame.columns if name.startswith(CONTEXT)}
+        return EventRows(**columns, names=tuple(signal.name for signal in self.recipe.signals), context=context)
 
     @property
     def signals(self) -> tuple[Any, ...]:

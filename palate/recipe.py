@@ -19,6 +19,7 @@ from palate import catalog
 from palate.build import OptionError, build, checked, options_of
 from palate.candidates import DAY
 from palate.contracts import Embedder, Model
+from palate.features.counters import Counted
 from palate.schema import Label, nearest
 from palate.state.catalogue import Catalogue
 from palate.state.past import checked_windows
@@ -68,17 +69,19 @@ class Data:
 
 @dataclass(frozen=True)
 class State:
-    """What the live system keeps. ``windows`` in days (0: all time), ``bucket`` in days, ``history`` events a user."""
+    """What the live system keeps. ``windows`` in days (0: all time), ``bucket`` in days, ``history`` events a user, ``audience`` events an item."""
 
     windows: tuple[float, ...] = (7, 30, 0)
     bucket: float = 1.0
     history: int = 200
+    audience: int = 0
     seen: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.bucket > 0:
             raise ValueError(f"bucket must be above 0, not {self.bucket}")
         _at_least(self, 1, "history")
+        _at_least(self, 0, "audience")
         try:
             checked_windows(self.window_ms, self.bucket_ms)
         except ValueError:
@@ -438,9 +441,13 @@ class _Reader:
                     self.one_of(options[key], signals, where, "signal", *way, key)
             if "route" in options:
                 self.one_of(options["route"], routes, where, "route", *way, "route")
-            if entry.name in ("Count", "Rate") and options.get("window", 0) not in state.windows:
-                kept = ", ".join(f"{days:g}" for days in state.windows)
-                raise self.fail(f"{where}: window {options.get('window', 0)} is none of [state] windows: {kept}", *way, "window")
+            for window in made[-1].windows if isinstance(made[-1], Counted) else ():
+                if window not in state.windows:
+                    kept = ", ".join(f"{days:g}" for days in state.windows)
+                    raise self.fail(f"{where}: window {window} is none of [state] windows: {kept}", *way, "window")
+            if (least := getattr(made[-1], "audience", 0)) > state.audience:
+                message = f"{where} looks at the last {least} events of an item; [state] audience keeps {state.audience}: give audience = {least}"
+                raise self.fail(message, *way)
         return tuple(made)
 
     def stages(self, options: dict[str, Any], models: Mapping[str, Plan], recall: tuple[RoutePlan, ...], features: Any, tasks: Any) -> None:

@@ -209,6 +209,7 @@ class Recommender:
             base=run.start,
             base_sequence=run.base_sequence,
             history_limit=run.history_limit,
+            audience=run.recipe.state.audience,
             seen=options.pop("kind", "exact"),
             seen_window=round(options.pop("days", 30) * DAY),
             seen_options=options,

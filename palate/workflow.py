@@ -32,7 +32,7 @@ from palate.datasets.offered import Offered, Outcomes
 from palate.datasets.pairs import Pairs
 from palate.evaluation import offline, stages
 from palate.evaluation import report as pages
-from palate.features.pipeline import FeaturePipeline
+from palate.features.pipeline import FeaturePipeline, context_columns
 from palate.funnel.funnel import Funnel, Trace
 from palate.prerank.distilled import Distilled
 from palate.recipe import Recipe, RecipeError
@@ -66,7 +66,8 @@ class Prepared:
     """Tables by catalogue row. ``train`` are the events models may learn from; ``cut`` ms is the first moment held out.
 
     ``held`` are the events held out and ``later`` the items born at the cut or after it: both come into the catalogues with ``rest``, once
-    the models are fitted. ``one_moment``: every event of ``train`` is before the cut and every held one is not.
+    the models are fitted. ``one_moment``: every event of ``train`` is before the cut and every held one is not. ``context``: the
+    events' columns that features read.
     """
 
     world: World
@@ -80,6 +81,7 @@ class Prepared:
     signals: tuple[Signal, ...]
     shown: EventRows
     one_moment: bool = True
+    context: tuple[str, ...] = ()
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -91,7 +93,7 @@ class Prepared:
         for row in self.later.iter_rows(named=True):
             self.items.add(str(row["id"]), {name: row[name] for name in names if row[name] is not None}, self.born.get(str(row["id"])))
         _add_missing(self.held, self.users, self.items, {})
-        return _telling(event_rows(self.held, self.users, self.items, self.signals))
+        return _telling(event_rows(self.held, self.users, self.items, self.signals, self.context))
 
 
 def load_world(recipe: Recipe, folder: Path, report: Report = quiet) -> World:
@@ -154,13 +156,14 @@ def prepare(recipe: Recipe, world: World, *, holdout: bool = True) -> Prepared:
     items = Catalogue.of(known, name="items", created={one: born[one] for one in known["id"].cast(pl.String) if one in born})
     users = Catalogue.of(world.users, name="users")
     _add_missing(train_events, users, items, born)
-    train = _telling(event_rows(train_events, users, items, recipe.signals))
+    context = context_columns(recipe.features)
+    train = _telling(event_rows(train_events, users, items, recipe.signals, context))
     if not len(train.showing(recipe.positive)):
         raise ValueError(
             f"there is nothing to train on: of {len(train_events.frame):,} events before the cut none shows the positive signal {recipe.positive!r}"
         )
-    shown = event_rows(train_events.of_kinds(recipe.examples.pages), users, items, recipe.signals)
-    return Prepared(world, items, users, train, cut, held, later, born, recipe.signals, shown, one_moment)
+    shown = event_rows(train_events.of_kinds(recipe.examples.pages), users, items, recipe.signals, context)
+    return Prepared(world, items, users, train, cut, held, later, born, recipe.signals, shown, one_moment, context)
 
 
 def _add_missing(events: Events, users: Catalogue, items: Catalogue, born: dict[str, int]) -> None:
@@ -179,7 +182,7 @@ def _telling(rows: EventRows) -> EventRows:
 def past_of(recipe: Recipe, rows: EventRows, sizes: tuple[int, int]) -> Past:
     """What was known at any moment, from these events."""
     state = recipe.state
-    return Past(rows, *sizes, windows=state.window_ms, bucket=state.bucket_ms, limit=state.history)
+    return Past(rows, *sizes, windows=state.window_ms, bucket=state.bucket_ms, limit=state.history, audience=state.audience)
 
 
 class Training:
@@ -193,10 +196,13 @@ class Training:
         self.recipe, self.data, self.report, self.folder, self.watch = recipe, prepared, report, folder, watch
         self.fits = 0
         self.past = past_of(recipe, prepared.train, prepared.sizes)
+        self.shown = past_of(recipe, prepared.shown, prepared.sizes)
         self.pipeline: FeaturePipeline | None = None
         if recipe.features:
             fitted = FeaturePipeline(recipe.features, recipe.labels).fit(prepared.users, prepared.items, prepared.train, self.past.counts)
             self.pipeline = fitted.bind(prepared.users, prepared.items)
+            for note in fitted.notes():
+                report(f"  {note}")
         self.rng = np.random.default_rng(recipe.seed)
         self.scaled = False  # whether the pipeline has seen the routes' scores
         self.curves: dict[str, dict[str, Any]] = {}
@@ -334,7 +340,9 @@ class Training:
         assert self.pipeline is not None
         parts = []
         for start in range(0, len(users), CHUNK):
-            request = self.past.request(users[start : start + CHUNK], moments[start : start + CHUNK])
+            asked, now = users[start : start + CHUNK], moments[start : start + CHUNK]
+            context = (self.shown if self.recipe.examples.pages else self.past).context(asked, now)
+            request = self.past.request(asked, now, context=context)
             offered = funnel.recall_stage(request)
             if not self.scaled:
                 self.scaled = True
@@ -477,6 +485,8 @@ def _digest(recipe: Recipe, rows: EventRows) -> str:
     digest = hashlib.sha256(recipe.text.encode())
     for column in (rows.users, rows.items, rows.times, rows.signals, rows.values):
         digest.update(np.ascontiguousarray(column).tobytes())
+    for name, values in rows.context.items():
+        digest.update(json.dumps([name, values.tolist()], default=str).encode())
     return digest.hexdigest()[:16]
 
 

@@ -184,3 +184,41 @@ def test_toml_that_is_none_and_files_that_are_not_there(tmp_path: Path) -> None:
     assert "not valid TOML" in told("name = [")
     with pytest.raises(RecipeError, match="cannot be read"):
         Recipe.load(tmp_path / "none.toml")
+
+
+RANKED = (
+    SHOP
+    + """
+[state]
+windows = [7, 0]
+audience = 20
+[[features]]
+name = "Category"
+column = "user.id"
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("feature", "words"),
+    [
+        ('name = "Count"\nof = "item"\nsignal = "bought"\nwindow = [7, 0]', ""),
+        ('name = "Count"\nof = "item"\nsignal = "bought"\nwindow = [7, 30]', "window 30 is none of [state] windows: 7, 0"),
+        ('name = "Active"\nof = "user"\nsignal = "bought"\nwindow = 1', "window 1 is none of [state] windows"),
+        ('name = "Newcomer"\nof = "user"\nsignal = "buoght"', "no signal 'buoght'; did you mean 'bought'"),
+        ('name = "Rate"\nof = "item"\nsignal = "bought"\namong = "bought"\nprior = "fit"', ""),
+        ('name = "Rate"\nof = "item"\nsignal = "bought"\namong = "bought"\nprior = "fitted"', "'prior'"),
+        ('name = "Match"\nattribute = "brand"\nwindow = [1, 30]', ""),
+        ('name = "Audience"\nattribute = "gender"\nlength = 20', ""),
+        ('name = "Audience"\nattribute = "gender"\nlength = 21', "last 21 events of an item; [state] audience keeps 20"),
+        ('name = "Bucket"\ncolumn = "item.price"\nby = "tree"\nsignal = "bouht"', "no signal 'bouht'"),
+        ('name = "Cross"\nof = ["user.a", "itm.b"]', "column 'itm.b' must read"),
+        ('name = "TimeParts"\nparts = ["hours"]', "parts"),
+        ('name = "Recency"\nof = "item"', ""),
+    ],
+)
+def test_what_the_state_must_keep_for_a_feature_is_checked(feature: str, words: str) -> None:
+    message = told(f"{RANKED}[[features]]\n{feature}\n")
+    assert words in message if words else not message, message
+    if words:
+        assert re.search(r"line (1[6-9]|2\d):", message), message
