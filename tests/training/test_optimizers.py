@@ -25,12 +25,24 @@ def sparse(places: list[int], values: torch.Tensor, size: int) -> torch.Tensor:
     return torch.sparse_coo_tensor(torch.tensor([places]), values, (size, values.shape[1]), check_invariants=True)
 
 
-@pytest.mark.parametrize("size", [6, 1000])
+@pytest.mark.parametrize("size", [6, 10**9])
 def test_gradients_of_a_row_are_added(size: int) -> None:
     values = torch.randn(4, 3)
     rows, sums = by_row(sparse([5, 1, 5, 0], values, size))
-    assert rows.tolist() == [0, 1, 5]
-    torch.testing.assert_close(sums, torch.stack([values[3], values[1], values[0] + values[2]]))
+    assert rows.tolist() == [5, 1, 0]
+    torch.testing.assert_close(sums, torch.stack([values[0] + values[2], values[1], values[3]]))
+
+
+def test_many_rows_are_those_of_a_sort_to_the_bit() -> None:
+    random = torch.Generator().manual_seed(0)
+    places = (torch.rand(5000, generator=random) ** 4 * 2**40).long() * 64  # places that end alike
+    values = torch.randn(5000, 7, generator=random)
+    rows, sums = by_row(torch.sparse_coo_tensor(places[None], values, (2**47, 7), check_invariants=True))
+    order = rows.argsort()
+    expected, inverse = torch.unique(places, return_inverse=True)
+    assert torch.equal(rows[order], expected)
+    assert torch.equal(sums[order], torch.zeros(len(expected), 7).index_add_(0, inverse, values))
+    assert by_row(torch.sparse_coo_tensor(places[None, :0], values[:0], (2**47, 7), check_invariants=True))[1].shape == (0, 7)
 
 
 @pytest.mark.parametrize(("method", "options", "reference"), REFERENCES)
