@@ -162,6 +162,20 @@ def rankers(lines: Sequence[Line]) -> list[Row]:
     return rows
 
 
+def step(lines: Sequence[Line]) -> list[Row]:
+    """A training step as the tables grow."""
+    rows = []
+    for line in lines:
+        if "system" in line:
+            shown = f"{line['milliseconds']:.0f} ms"
+            rows.append(Row(f"{line['system']}, {line['rows']:,} rows a field", shown, protocol=f"{line['rows_per_cpu_second']:,} rows a CPU second"))
+        else:
+            growth, ratio = line["largest_over_smallest"], line["speed_ratio_to_dense"]
+            rows.append(Row("largest tables against smallest", f"{growth:.2f} ×", target="≤ 1.3 ×", met=growth <= 1.3))
+            rows.append(Row("rows a second against dense tables", f"{ratio:.2f} ×", target="≥ 1.4 ×", met=ratio >= 1.4))
+    return rows
+
+
 def stream(lines: Sequence[Line]) -> list[Row]:
     """Peak memory of training from files."""
     rows = []
@@ -306,6 +320,9 @@ AREAS = {
         "Few negatives",
         calibration,
         "Expected calibration error (ten bins) on the test rows; `uncorrected`: the same answers without ln(rate) in the logit.",
+    ),
+    "step": Area(
+        "A step", step, "26 fields of 16 entries, batch 4,096, a tower (256, 128), median of 15 steps, one thread; dense: one table a field."
     ),
     "stream": Area("Rows in files", stream, "26 categories of 100,000 values, an MLP, one epoch, one thread; the peak is the training process's."),
     "index": Area(

@@ -4,7 +4,7 @@
                         [--data-dir ../shared/data] [--bench-dir ../shared/bench]
 
 ``--peers`` is an interpreter, an environment's folder, or a folder with ``venvs/``: each peer is run by the first of them that has it, in the
-same run as ours. What takes long (``scale ctr rankers stream calibration``) runs only when it is named or with ``--all``; ``ctr`` keeps each row
+same run as ours. What takes long (``scale ctr rankers step stream calibration``) runs only when it is named or with ``--all``; ``ctr`` keeps each row
 as it comes and does not run again what it has (``--rows`` names some of its rows). What cannot be run is left out with a line that says why, and
 its last results stay.
 """
@@ -29,7 +29,7 @@ from typing import Any
 from bench import board
 
 NAMES = tuple(board.AREAS)
-LONG = ("scale", "ctr", "rankers", "stream", "calibration")
+LONG = ("scale", "ctr", "rankers", "step", "stream", "calibration")
 LIBRARIES = ("torch", "numpy", "scipy", "numba", "faiss-cpu", "polars")
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -74,7 +74,7 @@ def arguments(name: str, data_dir: Path, bench_dir: Path, peers: Path | None, ru
         if not (run / "current").is_file():
             raise LeftOut(f"there is no run at {run}: make one with palate demo, or name one with --run")
         return [str(run)]
-    if name in ("rankers", "stream"):
+    if name in ("rankers", "step", "stream"):
         return []
     return ["--data-dir", str(data_dir)] if name in ("funnel", "calibration") else ["--json"]
 
