@@ -465,7 +465,7 @@ class LongAgo:
 
 
 class Curved:
-    """The log-odds follow u - u^2 of two numbers' ranks u in [0, 1], so they rise and fall (``curved``), or the ranks themselves. Numbers are skewed."""
+    """Log-odds follow u - u^2 of two skewed numbers' ranks u in [0, 1], so they rise and fall (``curved``), or the ranks themselves."""
 
     def __init__(self, rows: int, curved: bool = True, seed: int = 0) -> None:
         random = np.random.default_rng(seed)

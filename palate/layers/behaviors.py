@@ -104,11 +104,19 @@ class Events:
         self.mask = self.ids[behaviors.events[0]] != PADDING
         self.one = self._rows(self.ids) if len(self.mask) == 1 else None
 
-    def all(self, rows: slice = slice(None)) -> Tensor:
-        """``[N, L, W]`` of these rows, without the gaps."""
+    def all(self) -> Tensor:
+        """``[N, L, W]``, or ``[1, L, W]`` for one user, without the gaps."""
         if self.one is not None:
             return self.one[..., : self.behaviors.width]
-        return self._rows({name: self.ids[name][rows] for name in self.behaviors.events})
+        return self._rows({name: self.ids[name] for name in self.behaviors.events})
+
+    def products(self, queries: Tensor, rows: slice) -> Tensor:
+        """``[n, L]``: the events' inner products with ``queries [n, W]`` of these rows."""
+        parts = zip(self.behaviors.events, queries.chunk(len(self.behaviors.events), 1), strict=True)
+        first, *others = (self.embedding.products(name, self.ids[name][rows], part) for name, part in parts)
+        for other in others:
+            first = first + other
+        return first
 
     def at(self, places: Tensor) -> Tensor:
         """``[N, K, W]`` of the events at ``places [N, K]``, the gaps at the end."""

@@ -154,10 +154,23 @@ class Embedding(nn.Module):
         assert self.table is not None
         return self.table(self._placed(name, ids), self._start[name])
 
+    def products(self, name: str, ids: Tensor, vectors: Tensor) -> Tensor:
+        """``[N, L]``: the inner products of ``vectors [N, D]`` with the vectors of ``ids [N, L]``. Of a table no longer than L each is made once."""
+        assert self.table is not None
+        if self._rows[name] > ids.shape[1]:
+            return torch.bmm(self.rows(name, ids), vectors[:, :, None])[:, :, 0]
+        start = self._start[name]
+        every = self.table(torch.arange(start, start + self._rows[name]), start)
+        self._check(name, ids)
+        return (vectors @ every.T).gather(1, ids)
+
     def _placed(self, name: str, ids: Tensor) -> Tensor:
+        self._check(name, ids)
+        return ids + self._start[name]
+
+    def _check(self, name: str, ids: Tensor) -> None:
         if ids.numel() and (int(ids.min()) < 0 or int(ids.max()) >= self._rows[name]):
             raise ValueError(f"feature {name!r} has ids outside 0..{self._rows[name] - 1}")
-        return ids + self._start[name]
 
     def only_numbers(self, batch: Batch, *owners: Owner) -> tuple[Tensor, Tensor] | None:
         """Values ``[N, F]`` and vectors ``[F, D]`` whose products are the fields, where these owners have numbers and nothing else."""

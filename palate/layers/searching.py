@@ -54,15 +54,24 @@ def hard_search(events: Tensor, candidates: Tensor, k: int) -> tuple[Tensor, Ten
 
 
 class SoftSearch(nn.Module):
-    """Relevance r = (W_b e)(W_a a) of events ``history [N, L, W]`` (or ``[1, L, W]``) to ``candidate [N, W]``: ``[N, L]``."""
+    """Relevance r = (W_b e)(W_a a) of events ``history [N, L, W]`` (or ``[1, L, W]``) to ``candidate [N, W]``: ``[N, L]``.
+
+    Events and candidate are of the same tables, so W_a starts equal to W_b, with orthogonal rows: what is alike is found from the first step on,
+    and exact search has something to learn from.
+    """
 
     def __init__(self, width: int, dim: int) -> None:
         super().__init__()
         self.of_event = nn.Linear(width, dim, bias=False)
         self.of_candidate = nn.Linear(width, dim, bias=False)
+        nn.init.orthogonal_(self.of_event.weight)
+        self.of_candidate.weight.data.copy_(self.of_event.weight)
 
     def forward(self, history: Tensor, candidate: Tensor) -> Tensor:
-        query = self.of_candidate(candidate)  # [N, D]
         if len(history) == 1:
-            return query @ self.of_event(history[0]).T  # type: ignore[no-any-return]
-        return torch.bmm(history, (query @ self.of_event.weight)[:, :, None])[:, :, 0]
+            return self.of_candidate(candidate) @ self.of_event(history[0]).T
+        return torch.bmm(history, self.query(candidate)[:, :, None])[:, :, 0]
+
+    def query(self, candidate: Tensor) -> Tensor:
+        """``[N, W]``: what an event's inner product with is its relevance."""
+        return self.of_candidate(candidate) @ self.of_event.weight

@@ -106,14 +106,15 @@ class SIM(Ranker):
         """Places ``[N, K]`` of the events found, and whether there is one."""
         if self.hard:
             return hard_search(events.ids[self.behaviors.events[self.behaviors.items.index(self.hard)]], batch[self.hard], self.k)
-        size, length = events.mask.shape
-        step = size if size == 1 else max(AT_ONCE // length, 1)
-        parts = []
-        for rows in (slice(n, n + step) for n in range(0, size, step)):
-            mask = events.mask[rows]
-            relevance = self.soft(events.all(rows), candidate if size == 1 else candidate[rows])
-            parts.append(largest(relevance if bool(mask.all()) else relevance.masked_fill(~mask, -torch.inf), self.k))
-        values, places = (torch.cat(one) for one in zip(*parts, strict=True))
+        if events.one is not None:
+            return self.nearest(self.soft(events.all(), candidate), events.mask)
+        step, queries = max(AT_ONCE // events.mask.shape[1], 1), self.soft.query(candidate)
+        blocks = [slice(n, n + step) for n in range(0, len(queries), step)]
+        places, found = zip(*(self.nearest(events.products(queries[rows], rows), events.mask[rows]) for rows in blocks), strict=True)
+        return torch.cat(places), torch.cat(found)
+
+    def nearest(self, relevance: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        values, places = largest(relevance if bool(mask.all()) else relevance.masked_fill(~mask, -torch.inf), self.k)
         return places, values > -torch.inf
 
     def guessed(self, candidate: Tensor, events: Events) -> Tensor:
