@@ -37,7 +37,8 @@ class LHUC(nn.Module):
 class Recycle(nn.Module):
     """``W1 (x * 2 sigmoid(W2 relu(W1 x + b1) + b2)) + b1``: ``[N, inputs] -> [N, width]``, the ReLU around it left to who follows.
 
-    ``W1, b1`` (``weight bias``) are used twice; ``W2, b2`` (``back``) say how much of each input is wanted at the second reading.
+    ``W1, b1`` (``weight bias``) are used twice; ``W2, b2`` (``back``) say how much of each input is wanted at the second reading. In our worlds
+    it gained nothing on a plain layer: the same AUC where nothing is crossed, .002 to .016 less where scenes scale what is hidden.
     """
 
     def __init__(self, inputs: int, width: int) -> None:

@@ -41,7 +41,6 @@ class FinalMLP(Ranker):
         second: View = "item",
     ) -> None:
         super().__init__(schema)
-        flat = len(schema.features) * dim
         self.embedding = Embedding(schema.features, dim)
         self.dropout = Dropout(dropout)
         self.streams = nn.ModuleList(_Stream(schema, dim, view, sizes, dropout) for view, sizes in ((first, hidden), (second, other)))

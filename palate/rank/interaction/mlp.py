@@ -22,7 +22,7 @@ class MLP(Ranker):
     """``dim`` of each field's vector, ``hidden`` layers of the tower; ``dropout`` of the fields' vectors and after each hidden layer.
 
     ``block`` of the hidden layers: ``plain``; ``lhuc``, their units scaled by who asks and where (the features of user and context);
-    ``recycle``, from the second layer on each reads its input twice.
+    ``recycle``, from the second layer on each reads its input twice (no gain over ``plain`` in our worlds).
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """NeuralInteraction: all pairs of features multiplied entry by entry, and the many products compressed to a few learned vectors.
 
-One layer of the compressed interactions of Lian et al., "xDeepFM", KDD 2018, whose vectors stay as they are (they are not summed) and feed a tower; the
-gate is that of Huang et al., "GateNet: Gating-Enhanced Deep Network for Click-Through Rate Prediction", arXiv 2007.03519, 2020.
+One layer of the compressed interactions of Lian et al., "xDeepFM", KDD 2018, whose vectors are not summed but feed a tower; the gate is
+that of Huang et al., "GateNet: Gating-Enhanced Deep Network for Click-Through Rate Prediction", arXiv 2007.03519, 2020.
 """
 
 from __future__ import annotations

@@ -1,0 +1,56 @@
+import pytest
+import torch
+
+from palate.batch import Batch
+from palate.rank.interaction.mixedcross import MixedCross
+from palate.rank.interaction.mlp import MLP
+from tests.rank.interaction.stopped import stopped
+from tests.worlds import additive, columns, products, ring, schema_of_everything
+
+SCHEMA = schema_of_everything()
+
+
+def test_each_head_crosses_in_its_own_way() -> None:
+    torch.manual_seed(0)
+    model = MixedCross(SCHEMA, dim=10, hidden=(6,), blocks=2).eval()
+    model.embedding.reset(0.5)
+    batch, count = Batch(columns(SCHEMA, 5)), len(SCHEMA.features)
+    base = fields = model.embedding(batch)
+    for layer in model.layers:
+        assert layer.sizes == [3, 3, 2, 2]
+        cross, bilinear, attention, _ = layer.heads
+        mine, theirs = base.split([3, 3, 2, 2], 2), fields.split([3, 3, 2, 2], 2)
+        crossed = mine[0] * (theirs[0].flatten(1) @ cross.full.weight + cross.full.bias).view(5, count, 3)
+        turned, plain = torch.zeros(5, count, 3), torch.zeros(5, count, 2)
+        for i in range(count):
+            for j in range(count):
+                if i != j:
+                    turned[:, i] += (theirs[1][:, i] @ bilinear.weight[i]) * mine[1][:, j]
+                    plain[:, i] += theirs[3][:, i] * mine[3][:, j]
+        query, key, value, kept = (theirs[2] @ attention.over.weight).chunk(4, 2)
+        seen = torch.relu(torch.softmax(query @ key.transpose(1, 2), 2) @ value + kept)
+        fields = fields + torch.cat([crossed, turned, seen, plain], 2) @ layer.out
+    torch.testing.assert_close(model(batch), model.tower(fields.flatten(1)))
+
+
+@pytest.mark.parametrize(("kinds", "dim"), [((), 8), (("other",), 8), (("fm", "fm", "fm"), 2)])
+def test_kinds_that_cannot_be_are_refused(kinds: tuple[str, ...], dim: int) -> None:
+    with pytest.raises(ValueError, match="kinds"):
+        MixedCross(SCHEMA, dim=dim, kinds=kinds)
+
+
+def test_one_kind_alone_is_not_enough_in_a_ring() -> None:
+    """Without the heads that turn a vector the world cannot be told: .1 is lost, read by the same linear layer."""
+    world, small = ring(), {"dim": 8, "hidden": ()}
+    assert stopped(MixedCross, world, **small) > 0.1 + stopped(MixedCross, world, kinds=("fm",), **small)
+
+
+def test_products_of_numbers() -> None:
+    """.01 above the plain tower of as many units."""
+    world, small = products(), {"dim": 8, "hidden": (16,)}
+    assert stopped(MixedCross, world, **small) > stopped(MLP, world, **small) + 0.01
+
+
+def test_nothing_is_lost_where_nothing_is_crossed() -> None:
+    world, small = additive(), {"dim": 8, "hidden": (32, 16)}
+    assert stopped(MixedCross, world, **small) > stopped(MLP, world, **small) - 0.01
