@@ -67,13 +67,17 @@ def _world(events: pl.DataFrame, pages: pl.DataFrame, users: Catalogue, items: C
         own = events[name].to_list() if name in events.columns and name != "scene" else [None] * len(events)
         named = [context.get(name) if mine is None else mine for mine, context in zip(own, asked, strict=True)]
         frame = frame.with_columns(context_column(name, [context.get(name) for context in told] + named))
-    made, _ = Events.of(frame.sort("time", maintain_order=True), time_unit="ms", name="the log")
+    # The log takes an id of blanks, a table does not: such a row is left out, or no training would ever begin again.
+    made, _ = Events.of(frame.sort("time", maintain_order=True), time_unit="ms", on_bad="skip", name="the log")
     known = users.frame().filter(pl.col("id") != "")  # users who were forgotten have a row, but no name
     return World(made, known, items.frame(), "log", TERMS, log={log: last})
 
 
 def impressions(pages: pl.DataFrame) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
-    """One row for each item that a known user was shown, in the order of the pages; and what the row's request told of its context."""
+    """One row for each item that a known user was shown, in the order of the pages; and what the row's request told of its context.
+
+    The rows have no event_id: whichever was made up here, a client may have given it to an event of its own.
+    """
     found: list[tuple[Any, ...]] = []
     told: list[dict[str, Any]] = []
     for request_id, user, now, items, text in pages.select("request_id", "user", "now", "items", "page").iter_rows():
@@ -84,9 +88,9 @@ def impressions(pages: pl.DataFrame) -> tuple[pl.DataFrame, list[dict[str, Any]]
         context = {"scene": page.get("scene", "")} | {name: value for name, value in given.items() if name not in EVENTS and name not in SHOWN}
         chances = page.get("propensities") or [None] * len(items)
         for position, (item, chance) in enumerate(zip(items, chances, strict=True)):
-            found.append((user, item, now, IMPRESSION, request_id, f"{request_id}/{position}", position, chance))
+            found.append((user, item, now, IMPRESSION, request_id, position, chance))
             told.append(context)
-    names = ("user", "item", "time", "kind", "request_id", "event_id", *SHOWN)
-    types = (pl.String, pl.String, pl.Int64, pl.String, pl.String, pl.String, pl.Int64, pl.Float64)
+    names = ("user", "item", "time", "kind", "request_id", *SHOWN)
+    types = (pl.String, pl.String, pl.Int64, pl.String, pl.String, pl.Int64, pl.Float64)
     frame = pl.DataFrame(found, schema=dict(zip(names, types, strict=True)), orient="row").with_columns(value=pl.lit(None, pl.Float32))
     return frame, told

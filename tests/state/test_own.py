@@ -1,0 +1,29 @@
+"""The log as a world to train on: whatever clients send, a training can begin."""
+
+from __future__ import annotations
+
+from palate.state.catalogue import Catalogue
+from palate.state.embedded import Embedded
+from palate.state.own import world_of
+
+PAGE = {"request_id": "r1", "user": "ann", "now": 1, "items": ["tea", "jam"], "propensities": [1.0, 0.5], "scene": "home"}
+
+
+def test_an_event_named_after_the_page_stands_in_no_impressions_way() -> None:
+    with Embedded(None, Catalogue("users"), Catalogue("items")) as state:
+        state.save_page(PAGE)
+        click = {"user": "ann", "kind": "click", "time": 5, "request_id": "r1"}
+        clicks = [{**click, "item": one, "event_id": f"r1/{n}"} for n, one in enumerate(["tea", "jam"])]
+        assert {one.status for one in state.append(clicks)} == {"accepted"}
+        frame = world_of(state).events.frame
+    assert frame["kind"].to_list() == ["impression", "impression", "click", "click"]
+    assert frame["event_id"].to_list() == [None, None, "r1/0", "r1/1"]
+    assert frame["scene"].to_list() == ["home"] * 4
+
+
+def test_an_id_of_blanks_costs_its_own_row_and_no_other() -> None:
+    with Embedded(None, Catalogue("users"), Catalogue("items")) as state:
+        state.save_page(PAGE)
+        state.append([{"user": "ann", "item": " ", "kind": "click", "time": 5}, {"user": "bob", "item": "jam", "kind": "click", "time": 6}])
+        frame = world_of(state).events.frame
+    assert frame["item"].to_list() == ["tea", "jam", "jam"]
