@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 MOST = 1_000  #: pages kept
@@ -47,15 +47,17 @@ class Samples:
         """Write it; False where the disk took it not."""
         data = save({name: np.ascontiguousarray(array) for name, array in sample.arrays.items()}, {"facts": json.dumps(sample.facts)})
         name = f"{int(sample.facts['now']):016d}-{zlib.crc32(sample.facts['request_id'].encode()):08x}.safetensors"
+        part = self.folder / f"{name}.part"
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            part = self.folder / f"{name}.part"
             with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb") as file:
                 file.write(data)
             part.replace(self.folder / name)
             for old in self._files()[: -self.most]:
                 old.unlink(missing_ok=True)
         except OSError:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
             return False
         return True
 
@@ -67,11 +69,18 @@ class Samples:
                 yield Sample(facts, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 - no mapping
 
     def forget(self, user: str) -> int:
-        """Remove what is of this user; how many there were."""
+        """Remove what is of this user, and what cannot be read, which may be; how many there were."""
         gone = 0
+        for part in self.folder.glob("*.part"):  # of a process that was killed, or a sample that is lost with it
+            part.unlink(missing_ok=True)
         for path in self._files():
-            with safe_open(path, "numpy") as file:
-                mine = json.loads(file.metadata()["facts"])["user"] == user
+            try:
+                with safe_open(path, "numpy") as file:
+                    mine = json.loads(file.metadata()["facts"])["user"] == user
+            except FileNotFoundError:  # made room for a later one just now
+                continue
+            except (SafetensorError, KeyError, TypeError, ValueError):
+                mine = True
             if mine:
                 path.unlink(missing_ok=True)
                 gone += 1
