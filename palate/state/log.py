@@ -124,6 +124,8 @@ class Log:
         if answered and not self.path.exists():
             raise StateCorrupt(f"{self.path} is missing, but {answered} commits were answered; put the file back, or remove the folder to begin anew")
         try:
+            with contextlib.suppress(FileExistsError):  # what users did is for its owner's eyes; SQLite gives -wal and -shm the same mode
+                os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
             self._connection = self._connect(self.path)
             broken = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             if broken != "ok":
@@ -338,9 +340,11 @@ class Log:
         with self._reading:
             try:
                 self._connection.execute("VACUUM")
-                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                busy = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
             except sqlite3.OperationalError as error:
                 raise StorageFull(28, f"deleted, but the file could not be rebuilt: {error}") from error
+        if busy:
+            raise StorageFull(16, "deleted, but another process reads the log, whose write-ahead file still holds it: do it again")
 
     # ---- reading
 

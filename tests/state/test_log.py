@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from palate.state.log import Log, StateCorrupt, StateError, StateLocked
+from palate.state.log import Log, StateCorrupt, StateError, StateLocked, StorageFull
 from tests.state.worlds import opened, rating
 
 
@@ -219,3 +219,31 @@ def test_callers_commit_by_themselves_where_the_writer_is_idle(tmp_path: Path) -
     with reopened.reading() as connection:
         assert connection.execute("SELECT count(*) FROM mine").fetchone() == (80,)
     reopened.close()
+
+
+def test_nobody_else_can_read_what_users_did(tmp_path: Path) -> None:
+    log = Log(tmp_path)
+    log.submit(lambda c: c.execute("CREATE TABLE mine (n INTEGER)") and None).wait()
+    assert {file.name: file.stat().st_mode & 0o077 for file in tmp_path.iterdir() if file.stat().st_mode & 0o077} == {}
+    log.close()
+
+
+def test_deleting_for_good_says_where_a_reader_keeps_it_from_being_so(tmp_path: Path) -> None:
+    log = Log(tmp_path)
+    log._connection.execute("PRAGMA busy_timeout=20")
+    log.submit(lambda c: c.execute("CREATE TABLE mine (word TEXT)") and None).wait()
+    log.submit(lambda c: c.execute("INSERT INTO mine VALUES ('canary')") and None).wait()
+
+    def left() -> bool:
+        return any(b"canary" in file.read_bytes() for file in tmp_path.iterdir())
+
+    other = sqlite3.connect(f"file:{tmp_path / 'log.sqlite'}?mode=ro", uri=True, isolation_level=None)
+    other.execute("BEGIN")
+    assert other.execute("SELECT word FROM mine").fetchone() == ("canary",)
+    with pytest.raises(StorageFull, match="another process reads"):
+        log.submit(lambda c: c.execute("DELETE FROM mine") and None, alone=True).wait()
+    assert left()
+    other.close()
+    log.submit(lambda c: c.execute("DELETE FROM mine") and None, alone=True).wait()
+    assert not left()
+    log.close()
