@@ -81,6 +81,8 @@ class _Journal:
         mine, times = self.get(user)
         items = np.unique(np.asarray(items, np.int64))
         items = items[items >= 0]
+        if not len(items):
+            return items
         place = np.searchsorted(mine, items)
         there = place < len(mine)
         there[there] = mine[place[there]] == items[there]
@@ -95,7 +97,9 @@ class _Journal:
         """Takes items out; returns those that were in."""
         mine, times = self.get(user)
         gone = np.isin(mine, items)
-        if gone.any():
+        if gone.all():
+            self._kept.pop(user, None)
+        elif gone.any():
             self._kept[user] = (mine[~gone], times[~gone])
         return mine[gone]
 
@@ -329,6 +333,8 @@ class CountingBloom:
         self._expire(now)  # what was shown too long ago goes at once
 
     def _count(self, user: int, items: Ints) -> None:
+        if not len(items):
+            return
         counters = self._counters.get(user)
         if counters is None:
             counters = self._counters[user] = np.zeros(self._shape.bits, np.uint8)

@@ -100,6 +100,21 @@ def test_counting_takes_back_only_what_it_was_given() -> None:
     assert not filter.contains(0, np.arange(10_000), 10).any()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_empty_pages_and_shows_taken_back_leave_nothing(kind: str) -> None:
+    filter = made(kind)
+    before = filter.nbytes
+    for user in range(50):
+        filter.show(user, np.array([-1] if user % 2 else [], np.int64), user)
+    assert filter.nbytes == before
+    if isinstance(filter, CountingBloom):
+        filter.show(7, np.array([1, 2]), 60)
+        filter.remove(7, np.array([1, 2]))
+        filter.show(8, np.array([1]), 60 + WINDOW)
+        filter.forget(8)
+        assert filter.nbytes == before
+
+
 def test_bloom_size_is_what_it_says() -> None:
     filter = WindowedBloom(WINDOW, capacity=64, error=0.01)
     for user in range(1000):
