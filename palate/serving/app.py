@@ -29,7 +29,7 @@ from palate.serving.pages import api_page
 from palate.serving.problems import Problem, in_body, in_parameter, pointer
 from palate.serving.reading import Field, check, listed, members, parse, query
 from palate.serving.routes import RULES, document
-from palate.serving.settings import Settings, SettingsError
+from palate.serving.settings import Settings
 
 T = TypeVar("T")
 
@@ -47,11 +47,7 @@ def create_app(recommender: Recommender, settings: Settings | None = None, keys:
     settings = settings or Settings()
     if keys is None:
         keys = Keys.load(recommender.folder)
-    if not settings.loopback and not len(keys):
-        raise SettingsError(
-            f"{settings.host} can be reached from elsewhere and there is no key: make one with palate key RUN --name NAME --scopes read,write "
-            "or give PALATE_KEYS, or serve on 127.0.0.1"
-        )
+    credentials.check_reach(settings, keys, recommender.folder)
     meter = Meter(log_file)
 
     @asynccontextmanager

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from palate.schema import nearest
-from palate.serving.settings import SettingsError
+from palate.serving.settings import Settings, SettingsError
 
 SCOPES = ("read", "write", "admin")
 FILE, FIRST, LOG_KEY = "keys.json", "first_key", "log_key"
@@ -60,6 +60,15 @@ class Keys:
         if folder is not None and (folder / FILE).exists():
             keys += _read(folder / FILE)
         return cls(keys)
+
+
+def check_reach(settings: Settings, keys: Keys, folder: Path | None) -> None:
+    """SettingsError where others than this machine can reach the service and there is no key."""
+    if not settings.loopback and not len(keys):
+        raise SettingsError(
+            f"{settings.host} can be reached from elsewhere and there is no key: make one with palate key add NAME --state {folder or 'STATE'} "
+            "or give PALATE_KEYS, or serve on 127.0.0.1"
+        )
 
 
 def add(folder: Path, name: str, scopes: Sequence[str]) -> str:

@@ -84,11 +84,7 @@ def serve(run: str | Path, settings: Settings, state: str | Path | None = None, 
     say = say or _say
     folder = Path(state) if state is not None else Path(run) / "state"
     keys = Keys.load(folder)
-    if not settings.loopback and not len(keys):
-        raise SettingsError(
-            f"{settings.host} can be reached from elsewhere and there is no key: make one with palate key add NAME --state {folder} "
-            "or give PALATE_KEYS, or serve on 127.0.0.1"
-        )
+    credentials.check_reach(settings, keys, folder)
     listening = bound(settings)  # first of all: a taken port is known before a model is loaded
     try:
         recommender = Recommender.load(run, folder, budget=settings.budget, keep_features=settings.keep_features)

@@ -173,7 +173,7 @@ def test_every_answer_carries_the_headers_that_keep_browsers_in_line(service: Se
 def test_hosts_against_credentials(run: Path, tmp_path: Path) -> None:
     with Recommender.load(run) as recommender:
         for host in ("0.0.0.0", "::", "10.0.0.1", "service.example"):
-            with pytest.raises(SettingsError, match="key"):
+            with pytest.raises(SettingsError, match="palate key add NAME --state"):
                 create_app(recommender, Settings(host=host), Keys())
             create_app(recommender, Settings(host=host), Keys.load(None, {"PALATE_KEYS": "read:" + "k" * 24}))
         for host in ("127.0.0.1", "localhost", "::1"):
