@@ -30,11 +30,10 @@ def run_demo(out: Path, recipe: Path | None, data: Path | None, say: Say) -> Non
     begun = time.perf_counter()
     run = _trained(out, recipe, data, say)
     _measured(run, out, say)
-    state = Path(tempfile.mkdtemp(prefix="palate-demo-"))
     key = "demo_" + secrets.token_urlsafe(24)
     say("")
     say("== The service")
-    with Service(out, state, key) as service:
+    with tempfile.TemporaryDirectory(prefix="palate-demo-") as state, Service(out, Path(state), key) as service:
         say(f"   palate serve {out} listens on http://127.0.0.1:{service.port}")
         _asked(run, Client(service.port, key), say)
         took = _timed(run, Client(service.port), say)

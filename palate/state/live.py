@@ -93,8 +93,7 @@ class LiveCounts:
     def forget(self, user: int) -> None:
         """All counts of a user become 0; what the user did to items is taken out by ``remove``."""
         self._sides["users"].remove(user)
-        kept = [(sequence, -1 if who == user else who, *rest) for sequence, who, *rest in self._recent if who != user]
-        self._recent = deque(kept, maxlen=REMEMBERED)  # type: ignore[arg-type]
+        self._recent = deque((event for event in self._recent if event[1] != user), maxlen=REMEMBERED)
 
     def items(self, rows: Ints, now: Ints) -> NDArray[np.int32]:
         """int32 ``[N, signals, windows]`` for item rows ``[N]`` at ``now`` ``[N]``."""
