@@ -44,6 +44,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("DIN", "rank", "rank.behavior.din:DIN", "a history weighed event by event by what it has to do with the candidate", "Zhou et al., KDD 2018"),
     Entry("DIEN", "rank", "rank.behavior.dien:DIEN", "interests read by a GRU, and their way to now weighted by the candidate", "Zhou et al., AAAI 2019"),
     Entry("MIMN", "rank", "rank.behavior.mimn:MIMN", "a user's past as a memory of fixed size, written event by event", "Pi et al., KDD 2019"),
+    Entry("CAN", "rank", "rank.behavior.can:CAN", "an item's embedding is a small network applied to what the user did", "Bian et al., WSDM 2022"),
     Entry("LR", "rank", "rank.linear.lr:LR", "logistic regression over features and declared crosses", "Richardson, Dominowska, Ragno, WWW 2007"),
     Entry("FM", "rank", "rank.linear.fm:FM", "every pair of features by the inner product of two vectors, in linear time", "Rendle, ICDM 2010"),
     Entry("FFM", "rank", "rank.linear.ffm:FFM", "a factorization machine with one vector for each field that a feature meets", "Juan et al., RecSys 2016"),

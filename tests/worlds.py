@@ -477,3 +477,21 @@ class Curved:
         self.labels = (random.random(rows) < 1 / (1 + np.exp(-odds))).astype(np.float32)
         item = Feature("item_id", "item", "category", 30)
         self.schema = Schema((Feature("a", "user", "number"), Feature("b", "item", "number"), item), (Label("take"),), item_id="item_id")
+
+
+class CoActing:
+    """Whether an item is taken depends on how it goes with each event of a short history: a weight of its own for each pair of items.
+
+    With ``acts`` the pairs' weights are drawn one by one, so no few numbers an item give them; without, they are sums of one number an item.
+    """
+
+    def __init__(self, rows: int, acts: bool = True, items: int = 30, length: int = 3, seed: int = 0) -> None:
+        random = np.random.default_rng(seed)
+        history, offered = random.integers(0, items, (rows, length)), random.integers(0, items, rows)
+        alone = random.normal(0, 0.7, (2, items))
+        weights = random.choice([-1.5, 1.5], (items, items)) if acts else np.add.outer(*alone)
+        self.columns = {"history": history + 2, "item_id": offered + 2}
+        self.labels = (random.random(rows) < 1 / (1 + np.exp(-weights[history, offered[:, None]].sum(1)))).astype(np.float32)
+        item = Feature("item_id", "item", "category", items + 2)
+        past = Feature("history", "user", "sequence", items + 2, length=length, shares="item_id")
+        self.schema = Schema((past, item), (Label("take"),), item_id="item_id", history="history")

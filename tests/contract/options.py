@@ -19,6 +19,8 @@ NAMED: dict[str, list[Any]] = {
     "text": [("title",)],
     "hard": ["genre"],
     "query": [("item_id",), ("text", "hour")],
+    "induction": [("genre",)],
+    "feed": [("user_id",), ("history", "history_genre")],
 }
 #: what an option needs beside it to matter in a small world
 BESIDE: dict[str, dict[str, Any]] = {"keep": {"neighbors": 3}, "buckets": {"crosses": (("user_id", "item_id"),)}}
