@@ -133,7 +133,7 @@ class Recency(Timed):
         half = self.half * DAY
         if self.of == "user":
             return (_of_users(view.last(self.bit, 1), view.request.histories.times, view.request.now, half),)
-        now = view.request.now[view.owners]
+        now = view.moments
         if self.of == "age":
             return (_of_births(view.created(), now, half),)
         taken = view.audience(self.feature_name, self.audience)

@@ -23,6 +23,7 @@ class Counted(Timed):
 
     of: Literal["item", "user"]
     windows: tuple[int, ...] = (0,)
+    _found: tuple[Any, tuple[tuple[int, ...], tuple[int, ...]]] | None = None  # the places in the counters asked last
 
     @property
     def owner(self) -> Owner:
@@ -47,6 +48,9 @@ class Counted(Timed):
 
     def places(self, counts: Counts) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The windows' places in the counters, and the signals'; ValueError if the state does not count them."""
+        asked = (counts.windows, counts.signals)
+        if self._found is not None and self._found[0] == asked:
+            return self._found[1]
         for window in self.windows:
             if window * DAY not in counts.windows:
                 kept = ", ".join(f"{window / DAY:g}" for window in counts.windows) or "none"
@@ -54,7 +58,9 @@ class Counted(Timed):
         for signal in self.counted():
             if signal not in counts.signals:
                 raise ValueError(f"feature {self.feature_name!r} needs counts of {signal!r}; the state has none{nearest(signal, counts.signals)}")
-        return tuple(counts.windows.index(window * DAY) for window in self.windows), tuple(map(counts.signals.index, self.counted()))
+        found = tuple(counts.windows.index(window * DAY) for window in self.windows), tuple(map(counts.signals.index, self.counted()))
+        self._found = asked, found
+        return found
 
     def columns(self) -> tuple[Feature, ...]:
         return tuple(Feature(name, self.owner, "number") for name in self.names())

@@ -165,7 +165,7 @@ class View:
     ``rows``: the catalogue rows of the items that item and pair columns are of.
     """
 
-    __slots__ = ("_audience", "_items", "_keys", "_known", "_last", "_owners", "_users", "candidates", "request", "rows")
+    __slots__ = ("_audience", "_items", "_keys", "_known", "_last", "_moments", "_owners", "_users", "candidates", "request", "rows")
 
     def __init__(self, request: Request, candidates: Candidates | None, known: Known, rows: Ints | None = None) -> None:
         self.request = request
@@ -175,6 +175,7 @@ class View:
         self._items: NDArray[np.int32] | None = None
         self._users: NDArray[np.int32] | None = None
         self._owners: Ints | None = None
+        self._moments: Ints | None = None
         self._audience: Audiences | None = None
         self._keys: dict[str, Column] = {}
         self._last: dict[tuple[int, int], Ints] = {}
@@ -188,7 +189,7 @@ class View:
             return counts, self._users
         if self._items is None:
             assert self.candidates is not None
-            self._items = np.ascontiguousarray(counts.items(self.candidates.items, self.request.now[self.owners]), np.int32)
+            self._items = np.ascontiguousarray(counts.items(self.candidates.items, self.moments), np.int32)
         return counts, self._items
 
     def _counts(self, feature: str) -> Counts:
@@ -203,13 +204,21 @@ class View:
             self._owners = np.arange(len(self.request), dtype=np.int64) if self.candidates is None else self.candidates.requests
         return self._owners
 
+    @property
+    def moments(self) -> Ints:
+        """When the request of each candidate is, ms, ``[N]``."""
+        if self._moments is None:
+            assert self.candidates is not None
+            self._moments = self.request.now.repeat(np.diff(self.candidates.offsets))
+        return self._moments
+
     def audience(self, feature: str, least: int) -> Audiences:
         """Who took each candidate last, before its request; ValueError if the state keeps less than ``least`` events an item."""
         if self._audience is None:
             counts = self._counts(feature)
             check_audience(feature, least, counts)
             assert self.candidates is not None
-            self._audience = counts.audience(self.candidates.items, self.request.now[self.owners])
+            self._audience = counts.audience(self.candidates.items, self.moments)
         return self._audience
 
     def last(self, bit: int, length: int) -> Ints:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +44,7 @@ class LiveAudience:
         for user, item, time, shown, key in zip(*(x[order].tolist() for x in (users, items, times, signals, keys)), strict=True):
             self._history.add(item, user, time, shown, 0.0, key)
 
-    def before(self, rows: Ints, undone: Iterable[tuple[int, int, int, int]]) -> Audiences:
+    def before(self, rows: Ints, undone: Sequence[tuple[int, int, int, int]]) -> Audiences:
         """The last ``kept`` events of item rows ``[N]`` without the ``undone`` ones (user, item, time, signals); copies.
 
         Exact while no more than ``SLACK`` of an item's events are undone.
@@ -52,7 +52,7 @@ class LiveAudience:
         if self._history is None:
             nowhere = np.zeros(len(rows), np.int64)
             return Audiences(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.uint32), nowhere, nowhere)
-        users, times, signals, offsets = self._history.gather(rows)
+        users, times, signals, offsets = self._history.gather(rows, self.kept + (SLACK if undone else 0))
         begin, end = offsets[:-1], offsets[1:].copy()
         for user, item, time, shown in undone:
             for n in np.flatnonzero(rows == item).tolist():

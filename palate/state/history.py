@@ -152,16 +152,18 @@ class LiveHistory:
         places = ragged.values
         return Histories(self._items[places], self._times[places], self._signals[places], self._values[places], ragged.offsets)
 
-    def gather(self, users: Ints) -> tuple[Ints, Ints, NDArray[np.uint32], Ints]:
-        """Items, times and signals of these users ``[B]``, oldest first, and their offsets; copies. For many users at once."""
+    def gather(self, users: Ints, most: int) -> tuple[Ints, Ints, NDArray[np.uint32], Ints]:
+        """Items, times and signals of the last ``most`` events of these users ``[B]``, oldest first, and their offsets; copies. For many users."""
         if not self._start:
             none = np.empty(0, np.int64)
             return none, none, np.empty(0, np.uint32), np.zeros(len(users) + 1, np.int64)
         start, size = np.frombuffer(self._start, np.int64), np.frombuffer(self._size, np.int64)
         known = (users >= 0) & (users < len(start))
-        offsets = offsets_of(np.where(known, size.take(users, mode="clip"), 0))
+        size = np.where(known, size.take(users, mode="clip"), 0)
+        lengths = np.minimum(size, most)
+        offsets = offsets_of(lengths)
         items, times, signals = (np.empty(offsets[-1], dtype) for dtype in (np.int64, np.int64, np.uint32))
-        _gather(start.take(users, mode="clip"), offsets, self._items, self._times, self._signals, items, times, signals)
+        _gather(start.take(users, mode="clip") + size - lengths, offsets, self._items, self._times, self._signals, items, times, signals)
         return items, times, signals, offsets
 
     @property

@@ -94,10 +94,12 @@ def test_gathering_many_equals_one_by_one() -> None:
     for n in range(400):
         history.add(int(rng.integers(0, 9)), int(rng.integers(0, 50)), int(rng.integers(0, 99)), int(rng.integers(1, 8)), 1.0, n)
     asked: Ints = np.array([3, -1, 8, 3, 10**6, 0])
-    items, times, signals, offsets = history.gather(asked)
+    items, times, signals, offsets = history.gather(asked, 20)
     whole = history.histories(asked)
     for one, other in ((items, whole.items), (times, whole.times), (signals, whole.signals), (offsets, whole.offsets)):
         np.testing.assert_array_equal(one, other)
+    items, _, _, offsets = history.gather(asked, 3)
+    assert [one.tolist() for one in np.split(items, offsets[1:-1])] == [one.tolist()[-3:] for one in np.split(whole.items, whole.offsets[1:-1])]
 
 
 def many(n: int, seed: int, name: str = "e") -> list[dict[str, object]]:
