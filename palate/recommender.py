@@ -327,7 +327,7 @@ class Recommender:
         columns = {name: values.tolist() for name, values in found.columns.items()}
         chances = columns.pop("propensity", None) or [1.0] * len(rows)
         parts = tuple(trace.degraded)
-        drawn = []
+        drawn, isfinite = [], math.isfinite
         for place, ask in enumerate(asks):
             mine = slice(offsets[place], offsets[place + 1])
             record: dict[str, Any] = {
@@ -340,7 +340,7 @@ class Recommender:
                 "items": [items.ids[row] for row in rows[mine]],
                 "positions": list(range(mine.stop - mine.start)),
                 "score": [score if math.isfinite(score) else 0.0 for score in scores[mine]],
-                "scores": {name: [None if v != v else v for v in values[mine]] for name, values in columns.items()},
+                "scores": {name: [v if isfinite(v) else None for v in values[mine]] for name, values in columns.items()},
                 "propensities": chances[mine],
                 "versions": self.versions,
                 "degraded": parts,
@@ -433,9 +433,9 @@ class Recommender:
     def forget(self, user: str) -> dict[str, Any]:
         """Erase a user's events, pages and state. ``stale`` names the run's models that were fitted on events of the user."""
         with self._lines.of(f"u{user}"), self._writing, _told("user"):
-            gone = self.state.forget(user)
             if self.folder is not None:
                 Samples(self.folder / "features", 0).forget(user)
+            gone = self.state.forget(user)
         stale = sorted(self.run.recipe.models) if gone["trained"] else []
         return {"user": user, "removed": dict(gone), "stale": stale, "run": self.versions.get("run", "")}
 
@@ -453,8 +453,8 @@ class Recommender:
         """
         begun = time.perf_counter()
         budget, self._budget = self._budget, None
-        self._funnel.warm()
         try:
+            self._funnel.warm()
             known = next((user for user in reversed(self.users.ids) if user), None)
             for _ in range(3):
                 self.recommend(None, 10, log=False)

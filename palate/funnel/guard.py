@@ -104,7 +104,7 @@ class Work(Protocol):
 class Job:
     """One request on its way over the lanes."""
 
-    __slots__ = ("epoch", "finished", "limit", "lock", "over", "work")
+    __slots__ = ("begun", "epoch", "finished", "limit", "lock", "over", "work")
 
     def __init__(self, work: Work, limit: float) -> None:
         self.work = work
@@ -112,6 +112,7 @@ class Job:
         self.finished = threading.Lock()
         self.finished.acquire()
         self.epoch = 0  # grows when the work is taken away from a lane
+        self.begun = -1  # the epoch that a lane has taken up
         self.limit = limit  # when the stage under way (or, before the first, the start) is overdue
         self.over = False
 
@@ -178,7 +179,7 @@ def _follow(job: Job) -> bool:
     """Run a job's stages until it is over; False if it was taken away in between."""
     work = job.work
     with job.lock:
-        epoch = job.epoch
+        epoch = job.begun = job.epoch
         if job.over:
             return True
         limit = work.next(time.monotonic())
@@ -228,6 +229,9 @@ class Guard:
                 if work.stage < 0:
                     job.over = True
                     raise Busy("all lanes are taken")
+                if job.begun != job.epoch:  # the lane that takes its place has not begun yet: there is nothing to leave behind
+                    job.limit = now + _STARTING
+                    continue
                 job.epoch += 1
                 work.overdue(now)
                 job.limit = now + _STARTING  # until the next lane has begun
