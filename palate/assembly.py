@@ -16,7 +16,7 @@ import torch
 
 from palate import catalog
 from palate.build import build
-from palate.contracts import Counter, Model, Retriever, Similar
+from palate.contracts import Counter, Forest, Model, Retriever, Similar
 from palate.features.pipeline import FeaturePipeline
 from palate.funnel.filters import Available, Exclude, Seen
 from palate.funnel.funnel import Funnel, Route
@@ -105,11 +105,11 @@ def schema_for(schema: Schema, plan: Plan) -> Schema:
 
 
 def make(recipe: Recipe, model: str, items: Catalogue, pipeline: FeaturePipeline | None) -> Any:
-    """A fresh model of the recipe; one with weights gets the part of the schema that it may read."""
+    """A fresh model of the recipe; one with weights, and any ranker, gets the part of the schema that it may read."""
     plan = recipe.models[model]
     provided: list[Any] = [items]
     cls = plan.entry.load()
-    if isinstance(cls, type) and issubclass(cls, Model):
+    if plan.entry.kind == "rank" or (isinstance(cls, type) and issubclass(cls, Model)):
         if pipeline is None:
             raise RecipeError(f"[models.{model}]: {plan.entry.name} reads features; add [[features]] to the recipe")
         provided.append(schema_for(pipeline.schema, plan))
@@ -139,14 +139,14 @@ def frame_of(rows: EventRows) -> pl.DataFrame:
 
 def arrays_of(model: Any) -> dict[str, np.ndarray[Any, Any]]:
     """All that a trained model is made of, by name."""
-    if isinstance(model, Counter):
+    if isinstance(model, (Counter, Forest)):
         return dict(model.arrays())
     return {name: tensor.detach().cpu().numpy() for name, tensor in model.state_dict().items()}
 
 
 def load_weights(model: Any, arrays: Mapping[str, np.ndarray[Any, Any]], where: str) -> Any:
     """The model with these arrays; RunError where names or shapes are not the model's."""
-    if isinstance(model, Counter):
+    if isinstance(model, (Counter, Forest)):
         return _read_back(model, arrays, where)
     wanted = model.state_dict()
     for name, tensor in wanted.items():

@@ -151,6 +151,26 @@ class Ranker(Model):
 
 
 @runtime_checkable
+class Forest(Protocol):
+    """A ranker fitted without gradients. ``arrays()`` is all of its persistence: ``from_arrays(arrays())`` answers the same.
+
+    Its constructor takes the schema and options and draws its seed, if it needs one, from torch's generator, as others draw their weights.
+    """
+
+    tasks: tuple[str, ...]
+
+    def fit(self, examples: Pointwise, validation: Pointwise | None = None) -> Self: ...
+
+    def predict(self, batch: Batch) -> Tensor: ...  # [B, T]: probabilities, none below 0; of a task that is a number its value
+
+    def eval(self) -> Self: ...  # itself: asked is no other than fitted
+
+    def arrays(self) -> dict[str, np.ndarray[Any, Any]]: ...
+
+    def from_arrays(self, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Self: ...
+
+
+@runtime_checkable
 class Halved(Protocol):
     """Optional, for a Ranker whose first layer is a sum over owners: each half is computed once and the halves are added.
 

@@ -20,13 +20,14 @@ from palate.build import OptionError, build, checked, options_of
 from palate.candidates import DAY
 from palate.contracts import Embedder, Model
 from palate.features.counters import Counted
-from palate.schema import Label, nearest
+from palate.schema import Feature, Label, Schema, nearest
 from palate.state.catalogue import Catalogue
 from palate.state.past import checked_windows
 from palate.state.seen import CountingBloom, ExactSeen, WindowedBloom
 from palate.tables.signals import Signal
 from palate.training.trainer import Trainer
 
+_SMALL = Schema((Feature("x", "pair", "number"),), (Label("y"),))  # enough to try a ranker's options on
 PROVIDED = ("schema", "catalogue", "pipeline", "report")  #: arguments that a recipe does not give
 
 
@@ -315,7 +316,9 @@ class _Reader:
         settable = [name for name in options_of(target) if name not in PROVIDED and not (entry.kind == "split" and name == "events")]
         with self.option(options, *way):
             checked(target, options, settable, where)
-            if entry.kind in ("filter", "index") or (isinstance(target, type) and not issubclass(target, Model) and not _reads_tables(target)):
+            if entry.kind == "rank" and not issubclass(target, Model):
+                build(target, options, _SMALL, where=where)  # a forest allocates nothing before it is fitted
+            elif entry.kind in ("filter", "index") or (isinstance(target, type) and not issubclass(target, Model) and not _reads_tables(target)):
                 build(target, options, Catalogue("items"), where=where)
 
     def one_of(self, name: Any, known: Iterable[str], where: str, what: str, *way: str | int) -> str:
@@ -488,9 +491,9 @@ class _Reader:
         if not isinstance(teacher, str):
             raise self.fail(f"{where}: teacher must be a model's name, not {teacher!r}", *way, "teacher")
         trained = isinstance(target, type) and issubclass(target, Model)
-        for key in [key for key, given in (("training", training), ("teacher", teacher), ("without", without)) if given and not trained]:
+        extra = ["training", "teacher", "without"] if trained else ["without"] if entry.kind == "rank" else []
+        for key in [key for key, given in (("training", training), ("teacher", teacher), ("without", without)) if given and key not in extra]:
             raise self.fail(f"{where}: {entry.name} is fitted without {key}", *way, key)
-        extra = ["training", "teacher", "without"] if trained else []
         for key in options:
             settable = [option for option in options_of(target) if option not in PROVIDED]
             if key not in settable:

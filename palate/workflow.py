@@ -25,7 +25,7 @@ from palate import assembly, catalog
 from palate.assembly import OpenRun, Parts, open_run
 from palate.build import build
 from palate.candidates import Candidates, Ints, Ragged, Request
-from palate.contracts import Embedder
+from palate.contracts import Embedder, Forest
 from palate.datasets.interactions import Interactions
 from palate.datasets.moments import moments
 from palate.datasets.offered import Offered, Outcomes
@@ -268,8 +268,11 @@ class Training:
             start = time.perf_counter()
             ranker = assembly.make(recipe, name, self.data.items, pipeline)
             rows = examples.pointwise()
-            learnt = rows.by_group() if any(label.grouped for label in recipe.labels) else rows
-            parts.models[name] = self.fit(name, ranker, learnt, lambda: validation.ndcg(probabilities(ranker, validation)[:, 0]))
+            if isinstance(ranker, Forest):
+                parts.models[name] = ranker.fit(rows, validation.pointwise())
+            else:
+                learnt = rows.by_group() if any(label.grouped for label in recipe.labels) else rows
+                parts.models[name] = self.fit(name, ranker, learnt, lambda: validation.ndcg(probabilities(ranker, validation)[:, 0]))
             parts.powers = dict(recipe.rank.powers) or choose_powers(ranker, validation, tuple(recipe.tasks))
             shown = " · ".join(f"{task}^{power:g}" for task, power in parts.powers.items())
             self.report(f"  rank {name}: trained in {time.perf_counter() - start:.1f} s, score = {shown}")

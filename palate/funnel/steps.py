@@ -14,7 +14,7 @@ from torch import Tensor
 
 from palate.batch import Batch
 from palate.candidates import Candidates, Floats, Ints, Ragged, Request, offsets_of
-from palate.contracts import Embedder, Halved, Ranker
+from palate.contracts import Embedder, Forest, Halved, Ranker
 from palate.features.pipeline import FeaturePipeline
 from palate.funnel.sides import BLOCK, ItemSide, blocks, slice_candidates, slice_request, user_batch, user_columns
 from palate.index.topk import plain
@@ -155,14 +155,16 @@ class Rank:
     Where the ranker is ``Halved`` the user's half is computed once a request and the items' halves are kept by row.
     """
 
-    def __init__(self, ranker: Ranker, pipeline: FeaturePipeline, powers: Mapping[str, float] | None = None) -> None:
+    def __init__(self, ranker: Ranker | Forest, pipeline: FeaturePipeline, powers: Mapping[str, float] | None = None) -> None:
         self.ranker, self.pipeline, self.tasks = ranker.eval(), pipeline, ranker.tasks
         self.powers = self._checked(dict.fromkeys(self.tasks, 1.0) if powers is None else powers)
-        self.halved: Halved | None = ranker if isinstance(ranker, Halved) and type(ranker).predict is Ranker.predict else None
+        model = ranker if isinstance(ranker, Ranker) else None  # a forest has neither halves nor logits
+        self.halved: Halved | None = model if isinstance(model, Halved) and type(model).predict is Ranker.predict else None
+        self._answers = None if model is None else model.answers
         halved = self.halved
         self.items = ItemSide(pipeline, dict if halved is None else lambda batch: halved.half(batch, "item"))
-        plain = type(ranker).answers is Ranker.answers and all(label.kind == "binary" for label in ranker.labels)
-        self._lean = lean = ranker.exported() if halved is not None and plain else None
+        plain = model is not None and type(model).answers is Ranker.answers and all(label.kind == "binary" for label in model.labels)
+        self._lean = lean = model.exported() if model is not None and halved is not None and plain else None
         if halved is not None and lean is not None:
             self._packed = ItemSide(pipeline, lambda batch: {"half": lean.pack(halved.half(batch, "item"))})
 
@@ -221,7 +223,8 @@ class Rank:
             halves[0] = {name: values.index_select(0, requests) for name, values in halves[0].items()}
         if pairs:
             halves.append(self.halved.half(pairs, "pair"))
-        return self.ranker.answers(self.halved.combine(*halves))
+        assert self._answers is not None
+        return self._answers(self.halved.combine(*halves))
 
 
 def _finite(columns: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
