@@ -62,11 +62,17 @@ class Samples:
         return True
 
     def read(self) -> Iterator[Sample]:
-        """The samples that are there, oldest first."""
+        """The samples that are there, oldest first; ValueError names one that is damaged."""
         for path in self._files():
-            with contextlib.suppress(FileNotFoundError), safe_open(path, "numpy") as file:
-                facts = json.loads(file.metadata()["facts"])
-                yield Sample(facts, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 - no mapping
+            try:
+                with safe_open(path, "numpy") as file:
+                    facts = json.loads(file.metadata()["facts"])
+                    arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            except FileNotFoundError:  # made room for a later one just now
+                continue
+            except (SafetensorError, KeyError, TypeError, ValueError) as error:
+                raise ValueError(f"{path}: this sample is damaged ({error}); remove the file") from error
+            yield Sample(facts, arrays)
 
     def forget(self, user: str) -> int:
         """Remove what is of this user, and what cannot be read, which may be; how many there were."""
