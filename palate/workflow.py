@@ -7,6 +7,7 @@ then, and on all training events, to serve. A ranker that only ever saw taken it
 from __future__ import annotations
 
 import hashlib
+import io
 import itertools
 import json
 import shutil
@@ -451,7 +452,7 @@ def train(
     prepared = prepare(recipe, world, holdout=holdout)
     users, items = prepared.sizes
     say(f"{recipe.name}: {users:,} users, {items:,} items, {len(prepared.train):,} events to learn from, {len(prepared.held):,} held out")
-    unfinished = Path(out) / f".training-{_digest(recipe, prepared.train)}"
+    unfinished = Path(out) / f".training-{_digest(recipe, prepared)}"
     if unfinished.is_dir():
         say("  a training of this recipe on these events was cut short: it goes on")
     unfinished.mkdir(parents=True, exist_ok=True)
@@ -483,13 +484,18 @@ def train(
     return open_run(out)
 
 
-def _digest(recipe: Recipe, rows: EventRows) -> str:
+def _digest(recipe: Recipe, data: Prepared) -> str:
     """Names a training by all that it depends on."""
     digest = hashlib.sha256(recipe.text.encode())
-    for column in (rows.users, rows.items, rows.times, rows.signals, rows.values):
-        digest.update(np.ascontiguousarray(column).tobytes())
-    for name, values in rows.context.items():
-        digest.update(json.dumps([name, values.tolist()], default=str).encode())
+    for rows in (data.train, data.shown):
+        for column in (rows.users, rows.items, rows.times, rows.signals, rows.values):
+            digest.update(np.ascontiguousarray(column).tobytes())
+        for name, values in rows.context.items():
+            digest.update(json.dumps([name, values.tolist()], default=str).encode())
+    for catalogue in (data.users, data.items):
+        table = io.BytesIO()
+        catalogue.frame().write_parquet(table)
+        digest.update(table.getbuffer())
     return digest.hexdigest()[:16]
 
 
