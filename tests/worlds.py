@@ -495,3 +495,148 @@ class CoActing:
         item = Feature("item_id", "item", "category", items + 2)
         past = Feature("history", "user", "sequence", items + 2, length=length, shares="item_id")
         self.schema = Schema((past, item), (Label("take"),), item_id="item_id", history="history")
+
+
+class ClickedSample:
+    """Clicks select who can buy: both follow the same hidden tastes, so clicked rows look unlike the exposures. ``buys`` is known for all."""
+
+    def __init__(self, base: float = -2.0, slope: float = 2.0, users: int = 200, items: int = 150, size: int = 20_000, seed: int = 0) -> None:
+        random = np.random.default_rng(seed)
+        match = random.normal(size=(users, 2)) @ random.normal(size=(items, 2)).T
+        clicks, self.buys = 1 / (1 + np.exp(-base - slope * match)), 1 / (1 + np.exp(0.5 - 1.5 * match))
+        self.features = (Feature("user_id", "user", "category", users + 2), Feature("item_id", "item", "category", items + 2))
+        self.user, self.item = random.integers(0, users, size), random.integers(0, items, size)
+        self.click = (random.random(size) < clicks[self.user, self.item]).astype(np.float32)
+        self.buy = np.where(self.click > 0, random.random(size) < self.buys[self.user, self.item], np.nan).astype(np.float32)
+
+    def rows(self, *tasks: str, clicked: bool = False) -> Pointwise:
+        kept = self.click > 0 if clicked else np.ones(len(self.click), bool)
+        labels = {task: getattr(self, task)[kept] for task in tasks}
+        return Pointwise({"user_id": self.user[kept] + 2, "item_id": self.item[kept] + 2}, labels, self.user[kept])
+
+    def board(self) -> Batch:
+        users, items = np.indices(self.buys.shape).reshape(2, -1)
+        return Batch.of({"user_id": users + 2, "item_id": items + 2})
+
+
+class Regimes:
+    """In each segment two tasks look at different directions out of ``skills``; ``skills`` 1: both look at the same one everywhere."""
+
+    def __init__(self, segments: int = 24, skills: int = 8, numbers: int = 16, sharp: float = 8.0, size: int = 6000, seed: int = 0) -> None:
+        random, total = np.random.default_rng(seed), size + 4000
+        names = [f"x{n}" for n in range(numbers)]
+        features = [Feature("segment", "user", "category", segments + 2), *(Feature(name, "item", "number") for name in names)]
+        self.schema = Schema(tuple(features), (Label("a"), Label("b")))
+        values, segment = random.normal(size=(total, numbers)).astype(np.float32), random.integers(0, segments, total)
+        ways = random.normal(size=(skills, numbers))
+        ways /= np.linalg.norm(ways, axis=1, keepdims=True)
+        labels = {}
+        for task, name in enumerate("ab"):
+            logit = sharp * (values * ways[(segment + task) % skills]).sum(1)
+            labels[name] = (random.random(total) < 1 / (1 + np.exp(-logit))).astype(np.float32)
+        every = Pointwise({"segment": segment + 2} | dict(zip(names, values.T, strict=True)), labels, np.arange(total))
+        self.train, self.test = (part_of(every, np.arange(total) < size, wanted) for wanted in (True, False))
+
+
+class LoudTask:
+    """Two tasks, sums of sines in unlike directions; the second weighs ``loud`` times the first."""
+
+    def __init__(self, loud: float = 30.0, numbers: int = 8, waves: int = 3, size: int = 4000, seed: int = 0) -> None:
+        random, total = np.random.default_rng(seed), size + 4000
+        names = [f"x{n}" for n in range(numbers)]
+        self.schema = Schema(tuple(Feature(name, "user", "number") for name in names), (Label("quiet"), Label("loud", weight=loud)))
+        values, labels = random.normal(size=(total, numbers)).astype(np.float32), {}
+        for label in self.schema.labels:
+            ways = random.normal(size=(waves, numbers))
+            ways /= np.linalg.norm(ways, axis=1, keepdims=True)
+            wave = np.sin(2 * values @ ways.T + random.uniform(0, 6, waves)).sum(1)
+            logit = 3 * (wave - wave.mean()) / wave.std()
+            labels[label.name] = (random.random(total) < 1 / (1 + np.exp(-logit))).astype(np.float32)
+        every = Pointwise(dict(zip(names, values.T, strict=True)), labels, np.arange(total))
+        self.train, self.test = (part_of(every, np.arange(total) < size, wanted) for wanted in (True, False))
+
+
+def part_of(rows: Pointwise, chosen: np.ndarray[Any, Any], wanted: bool) -> Pointwise:
+    """The rows where ``chosen`` bool ``[N]`` is ``wanted``."""
+    batch = rows.batch(torch.from_numpy(np.flatnonzero(chosen == wanted)))
+    labels = {name.removeprefix("label:"): values for name, values in batch.items() if name.startswith("label:")}
+    return Pointwise({name: values for name, values in batch.items() if not name.startswith("label:") and name != "group"}, labels, batch["group"])
+
+
+class Scenes:
+    """Tastes of four dimensions; in each scene every dimension counts as in the first or the other way round (``differ`` False: never)."""
+
+    def __init__(self, differ: bool = True, sizes: tuple[int, ...] = (4000, 1500, 1500, 1500), seed: int = 0) -> None:
+        random, scenes = np.random.default_rng(seed), len(sizes)
+        tastes, traits = random.normal(size=(60, 4)), random.normal(size=(60, 4))
+        signs = np.where(random.random((scenes, 4)) < 0.5, -1.0, 1.0)
+        signs[0] = 1
+        features = (Feature("user_id", "user", "category", 62), Feature("item_id", "item", "category", 62))
+        scene = Feature("scene", "context", "category", scenes + 3)  # the last one is never trained on
+        self.schema = Schema((*features, scene), (Label("click"),), user_id="user_id", item_id="item_id", domain="scene")
+        parts = []
+        for counts in (sizes, (2000,) * scenes):
+            where = np.repeat(np.arange(scenes), counts)
+            user, item = random.integers(0, 60, len(where)), random.integers(0, 60, len(where))
+            logit = 2 * (tastes[user] * traits[item] * (signs[where] if differ else 1.0)).sum(1)
+            click = (random.random(len(where)) < 1 / (1 + np.exp(-logit))).astype(np.float32)
+            parts.append(Pointwise({"user_id": user + 2, "item_id": item + 2, "scene": where + 2}, {"click": click}, where))
+        self.train, self.test = parts
+
+
+class Watched:
+    """Users watch items with a known chance, then for a time of known mean; without ``tail`` all watch, and times lie close to their mean."""
+
+    def __init__(self, tail: bool = True, users: int = 40, items: int = 40, size: int = 12_000, seed: int = 0) -> None:
+        random = np.random.default_rng(seed)
+        user, item = random.integers(0, users, size), random.integers(0, items, size)
+        one, other = random.normal(size=(users, 1)), random.normal(size=items)
+        self.chance = 1 / (1 + np.exp(0.5 - one - other)) if tail else np.ones((users, items))
+        length = np.exp(1.5 + 0.6 * (other - one)) if tail else 5 + 0.5 * (one + other)
+        self.mean = self.chance * length  # [users, items], over all impressions
+        spent = random.exponential(length[user, item]) if tail else np.maximum(length[user, item] + 0.5 * random.normal(size=size), 0.01)
+        times = np.where(random.random(size) < self.chance[user, item], spent, 0.0).astype(np.float32)
+        features = (Feature("user_id", "user", "category", users + 2), Feature("item_id", "item", "category", items + 2))
+        self.schema = Schema(features, (Label("watch", kind="number"),))
+        self.rows = Pointwise({"user_id": user + 2, "item_id": item + 2}, {"watch": times}, user)
+        users_, items_ = np.indices((users, items)).reshape(2, -1)
+        self.board = Batch.of({"user_id": users_ + 2, "item_id": items_ + 2})
+
+
+def met(rows: int, of: str, seed: int, part: int = 0, fields: int = 6, values: int = 10) -> tuple[Schema, Pointwise]:
+    """Six categories. The log-odds sum, over values that meet, a product of what each shows to the other's ``fields``, or shows to all alike
+    (``pairs``); or, of ``values``, a weight of each by itself. Other rows of the same world are its other ``part``.
+    """
+    world, random = np.random.default_rng(seed), np.random.default_rng([seed, part, 1])
+    alike, shown = world.normal(size=(fields, values)), world.normal(size=(fields, values, fields))
+    ids, odds = random.integers(0, values, (rows, fields)), np.zeros(rows)
+    for i in range(fields):
+        odds += alike[i, ids[:, i]] if of == "values" else 0.0
+        for j in range(i):
+            odds += shown[i, ids[:, i], j] * shown[j, ids[:, j], i] if of == "fields" else 0.0
+            odds += alike[i, ids[:, i]] * alike[j, ids[:, j]] if of == "pairs" else 0.0
+    schema = Schema(tuple(Feature(f"c{n}", "user", "category", values + 2) for n in range(fields)), (Label("take"),))
+    return schema, _taken(schema, {f"c{n}": ids[:, n] + 2 for n in range(fields)}, 2 * (odds - odds.mean()) / odds.std(), random)
+
+
+def levelled(lists: int, uneven: bool, seed: int, size: int = 20) -> tuple[Schema, Pointwise]:
+    """Lists whose rows are ordered by two faint numbers. How much is taken of a list at all bends with four of its own (``uneven``): most of the
+    log loss, and nothing of the order.
+    """
+    random = np.random.default_rng(seed)
+    own, row = random.normal(size=(lists, 4)).repeat(size, 0), random.normal(size=(lists * size, 2))
+    odds = 2.5 * uneven * np.sin(2 * own).sum(1) + 0.8 * np.abs(row[:, 0]) + 0.8 * row[:, 1] - 2.1
+    columns = {f"{name}{n}": values[:, n].astype(np.float32) for name, values in (("list", own), ("row", row)) for n in range(values.shape[1])}
+    schema = Schema(tuple(Feature(name, "user" if name.startswith("list") else "item", "number") for name in columns), (Label("take"),))
+    labels = {"take": (random.random(len(odds)) < 1 / (1 + np.exp(-odds))).astype(np.float32)}
+    return schema, Pointwise(columns, labels, np.arange(lists).repeat(size))
+
+
+def bands(rows: int, bent: bool, seed: int) -> tuple[Schema, Pointwise]:
+    """Five numbers: the log-odds jump where two of them pass thresholds together (``bent``), or are a line through three."""
+    random = np.random.default_rng(seed)
+    x = random.normal(size=(rows, 5))
+    signs = np.where([np.abs(x[:, 0]) < 0.7, x[:, 1] > 0.3], 2.0, -2.0)
+    odds = signs[0] * signs[1] / 2 + 1.5 * ((x[:, 2] > 0) != (x[:, 3] > 0.5)) - 0.7 if bent else 1.2 * x[:, 0] - x[:, 1] + 0.6 * x[:, 2]
+    schema = Schema(tuple(Feature(f"x{n}", "user", "number") for n in range(5)), (Label("take"),))
+    return schema, _taken(schema, {f"x{n}": x[:, n].astype(np.float32) for n in range(5)}, odds, random)
