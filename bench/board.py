@@ -369,7 +369,8 @@ def page(results: Mapping[str, Mapping[str, Any]]) -> str:
         "# The board",
         "",
         "Written by `python -m bench.run` from `bench/results/*.json`; do not edit. Figures are of our own runs only, and a peer's figure stands "
-        "here only if the peer ran in the same run on the same machine, but where a section says otherwise. Time is CPU seconds on one thread unless a row says otherwise: "
+        "here only if the peer ran in the same run on the same machine, but where a section says otherwise. "
+        "Time is CPU seconds on one thread unless a row says otherwise: "
         "the machines are shared, so read ratios. `–` under *met*: no target, or nothing ran beside it.",
     ]
     for name, area in AREAS.items():
