@@ -73,7 +73,7 @@ class Shell:
     def run(self, text: str) -> str:
         """What the commands print; the first that fails ends them and the test."""
         command = ["bash", "-euo", "pipefail", "-c", text]
-        done = subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=900, check=False)
         assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
@@ -208,7 +208,7 @@ class Served:
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
         data = None if body is None else json.dumps(body).encode()
         try:
-            with urlopen(Request(f"http://127.0.0.1:{self.port}{path}", data, headers, method=method), timeout=30) as answer:
+            with urlopen(Request(f"http://127.0.0.1:{self.port}{path}", data, headers, method=method), timeout=120) as answer:
                 return answer.status, answer.read().decode()
         except HTTPError as error:
             return error.code, error.read().decode()
@@ -226,7 +226,7 @@ def served(trained: Shell) -> Iterator[Served]:
         command[0] = str(trained.programs / "palate")
         process = subprocess.Popen(command, cwd=trained.folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
-        here, until = Served(port, "", trained.folder), time.monotonic() + 60
+        here, until = Served(port, "", trained.folder), time.monotonic() + 300
         while True:
             assert process.poll() is None, (trained.folder / "served.log").read_text("utf-8")
             assert time.monotonic() < until, (trained.folder / "served.log").read_text("utf-8")

@@ -91,7 +91,7 @@ def test_a_hundred_kills(tmp_path: Path) -> None:
 def test_no_answer_before_the_disk_has_it(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     command = ["strace", "-f", "-y", "-e", "trace=fdatasync,fsync,pwrite64,write", "-o", str(trace), *child(tmp_path / "state", "sound", 0, 200)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
     if done.returncode or "accepted" not in done.stdout:
         pytest.skip(f"strace may not trace here: {done.stderr[-200:]}")
     written = synced = answers = early = 0

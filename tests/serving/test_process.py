@@ -71,7 +71,7 @@ class Process:
 
 
 def ask(port: int, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> tuple[int, Any]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     try:
         connection.request(method, path, None if body is None else json.dumps(body), {"Content-Type": "application/json", **(headers or {})})
         response = connection.getresponse()
@@ -180,7 +180,7 @@ class Load:
 
     def _run(self, number: int) -> None:
         chance = random.Random(self.seed * 100 + number)
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         turn = 0
         while not self._go.is_set():
             turn += 1

@@ -52,7 +52,7 @@ def fit(path: Path | None, at: int = -1, save_every: int = 1) -> DSSM:
 def run(path: Path, at: int, save_every: int) -> int:
     code = f"from tests.training.test_checkpoint import *; fit(Path(sys.argv[1]), {at}, {save_every}); "
     code += "os._exit(0)"
-    return subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=120).returncode
+    return subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=900).returncode
 
 
 @pytest.mark.parametrize("save_every", [1, 3])
