@@ -46,11 +46,11 @@ def test_one_line_makes_it_the_ranker(tmp_path: Path, name: str) -> None:
         np.testing.assert_array_equal(one, other)
         np.testing.assert_allclose(one, alone, rtol=1e-5)
     assert len(np.unique(answers(run)[1])) > 50
-    figures = evaluate(run)["funnel"]
-    assert figures
-    other = train(Recipe.parse(text), tmp_path / "other", world=WORLD)
-    same = [one.run.manifest["files"]["model-ranker.safetensors"]["sha256"] for one in (run, other)]
-    assert same[0] == same[1]
+    if name == "GBDT":
+        assert evaluate(run)["funnel"]
+        other = train(Recipe.parse(text), tmp_path / "other", world=WORLD)
+        first, second = (one.run.manifest["files"]["model-ranker.safetensors"]["sha256"] for one in (run, other))
+        assert first == second
 
 
 def test_what_does_not_fit_a_forest_is_named_with_its_line() -> None:
