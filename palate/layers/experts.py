@@ -57,6 +57,7 @@ class Gates(nn.Module):
     ``allowed`` bool ``[count, experts]``: which experts a gate may use (None: all). In training each share is set to 0 with probability ``dropout``
     and the rest are divided by their sum, so that no gate comes to live on one expert (Zhao et al., "Recommending What Video to Watch
     Next", RecSys 2019, section 4.2); a gate that would lose all keeps all.
+    In our worlds gates did not collapse without it either; what it gave is that any one expert could be lost at little cost.
     """
 
     allowed: Tensor | None
