@@ -28,7 +28,8 @@ class CAN(Ranker):
     Co-action = sum over the places of a sequence and over c = 1..``orders`` of perceptron(vector^c), with SELU between layers for c = 1, tanh for
     higher powers; ``independent``: each order has a perceptron of its own. ``dim`` of each field's vector; ``dropout`` of what enters the tower
     and after each hidden layer. Tasks share everything but the tower's output. The paper has the unit beside DIEN; here histories are
-    pooled like any field. In the world of ``test_can.py`` the unit wins clearly, but orders above the first add nothing.
+    pooled like any field. In the world of ``test_can.py`` the unit wins clearly, but orders above the first add nothing;
+    where items act alone its many numbers cost up to .04 of AUC.
     """
 
     def __init__(

@@ -23,7 +23,8 @@ class ConvLSTM(Ranker):
     ``channels`` of the convolution, which looks at ``kernel`` events at a time and keeps the history's length; ``state`` of the LSTM. The time
     gaps ``<history>_gaps``, if there are any, are part of the events. ``dim`` of each field's vector; ``dropout`` of what enters the tower and
     after each hidden layer. Tasks share everything but the tower's output. It does not look at the candidate before the tower: for the
-    candidates of one request it runs once.
+    candidates of one request it runs once. Where order says nothing it loses to attention, and to pooling too: AUC .59 beside DIN's .76 and the
+    plain tower's .66 in the world ``Drift`` with its order shuffled.
     """
 
     def __init__(

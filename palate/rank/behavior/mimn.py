@@ -28,7 +28,7 @@ class MIMN(Ranker):
     field's vector; ``dropout`` of what enters the tower and after each hidden layer. Tasks share everything but the tower's output.
 
     While serving no history is needed: ``remember(batch, memory)`` takes the memory on by the events of ``batch`` (one or more, at the left of
-    the history's columns), and ``answer(batch, memory)`` ranks with it.
+    the history's columns), and ``answer(batch, memory)`` ranks with it. It was tested on histories of 24 events, not on the thousands it is for.
     """
 
     def __init__(
