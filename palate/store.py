@@ -2,12 +2,13 @@
 
 A run is a folder. Each training publishes one version into it, a folder whose ``manifest.json`` holds the SHA-256 and size of every
 file; ``current`` names the version in force and is replaced in one step, so a reader finds the old version or the new one, never half
-of one. Files are JSON, TOML, Parquet and safetensors; nothing that can run code is ever read. Loading checks names, links, sizes,
-hashes, and that every number is finite.
+of one. Versions sort by name in the order of their publication. Files are JSON, TOML, Parquet and safetensors; nothing that can run
+code is ever read. Loading checks names, links, sizes, hashes, and that every number is finite.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -15,7 +16,9 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,8 @@ from safetensors.numpy import save as dump_arrays
 
 FORMAT = 1  #: raised when a release can no longer read what an older one wrote
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+_VERSION = re.compile(r"\d{8}T\d{6}(?:\.\d{6})?-[0-9a-f]{8}")  #: names of older releases have whole seconds
+_MOMENT = "%Y%m%dT%H%M%S.%f"
 
 
 class RunError(ValueError):
@@ -43,6 +48,39 @@ def _durable(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _lock(path: Path, wait: bool = True) -> int:
+    """A handle that keeps everyone else out until it is closed or its process ends, however it ends; -1 where another has it."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        os.close(handle)
+        return -1
+    return handle
+
+
+@contextmanager
+def _alone(run: Path) -> Iterator[None]:
+    """Nobody else publishes into the run meanwhile."""
+    handle = _lock(run / ".lock")
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def versions(run: str | Path) -> list[str]:
+    """Names of the versions that a run holds, in the order in which they were published."""
+    return sorted(path.parent.name for path in Path(run).glob("*/manifest.json") if _VERSION.fullmatch(path.parent.name))
+
+
+def _moment(known: list[str]) -> str:
+    """What the name of the next version begins with: now, or just after the newest one where the clock is not beyond that."""
+    now = datetime.fromtimestamp(time.time(), UTC).strftime(_MOMENT)
+    newest = f"{known[-1].split('-')[0]}.000000"[: len(now)] if known else ""
+    return now if now > newest else (datetime.strptime(newest, _MOMENT) + timedelta(microseconds=1)).strftime(_MOMENT)
 
 
 class Draft:
@@ -79,22 +117,17 @@ class Draft:
 
     def publish(self, keep: int = 2, **facts: Any) -> Run:
         """Make this the current version and delete all but the newest ``keep``; ``facts`` go into the manifest."""
-        version = (
-            time.strftime("%Y%m%dT%H%M%S", time.gmtime()) + "-" + hashlib.sha256(json.dumps(self._files, sort_keys=True).encode()).hexdigest()[:8]
-        )
-        manifest = {"format": FORMAT, "version": version, "created": int(time.time() * 1000), "files": self._files, **facts}
-        _durable(self.folder / "manifest.json", json.dumps(manifest, indent=1, allow_nan=False).encode("utf-8"))
-        place = self.run / version
-        if place.exists():  # the very same contents within the same second
-            shutil.rmtree(self.folder)
-        else:
+        contents = hashlib.sha256(json.dumps(self._files, sort_keys=True).encode()).hexdigest()[:8]
+        with _alone(self.run):
+            version = f"{_moment(versions(self.run))}-{contents}"
+            manifest = {"format": FORMAT, "version": version, "created": int(time.time() * 1000), "files": self._files, **facts}
+            _durable(self.folder / "manifest.json", json.dumps(manifest, indent=1, allow_nan=False).encode("utf-8"))
             os.chmod(self.folder, 0o755)
-            os.rename(self.folder, place)
-        _durable(self.run / ".current", version.encode("ascii"))
-        os.replace(self.run / ".current", self.run / "current")
-        for old in sorted(path for path in self.run.iterdir() if path.is_dir() and (path / "manifest.json").exists())[:-keep]:
-            if old != place:
-                shutil.rmtree(old, ignore_errors=True)
+            os.rename(self.folder, self.run / version)
+            _durable(self.run / ".current", version.encode("ascii"))
+            os.replace(self.run / ".current", self.run / "current")
+            for old in versions(self.run)[:-keep]:
+                shutil.rmtree(self.run / old, ignore_errors=True)
         return Run(self.run)
 
     def discard(self) -> None:

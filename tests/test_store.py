@@ -1,11 +1,12 @@
 import json
 import os
+import time
 
 import numpy as np
 import polars as pl
 import pytest
 
-from palate.store import Draft, Run, RunError
+from palate.store import Draft, Run, RunError, versions
 
 
 def publish(path, value=1.0):
@@ -38,6 +39,37 @@ def test_a_draft_is_invisible_until_published_and_the_former_version_stays(tmp_p
     assert Run(tmp_path / "run").version == third.version
     assert Run(tmp_path / "run", second.version).arrays("weights.safetensors")["w"][0, 0] == 2
     assert len([p for p in (tmp_path / "run").iterdir() if p.is_dir()]) <= 3
+
+
+@pytest.mark.parametrize("moments", [[0.0] * 6, [5.5, 5.2, -3_600.0, 5.5, 5.1, 5.9]], ids=["one instant", "a clock that is set back"])
+def test_versions_sort_in_the_order_of_their_publication(tmp_path, monkeypatch, moments):
+    published = []
+    for value, moment in enumerate(moments):
+        monkeypatch.setattr(time, "time", lambda moment=moment: 1_800_000_000.0 + moment)
+        published.append(publish(tmp_path / "run", float(value)).version)
+        assert versions(tmp_path / "run") == published[-2:], "the current one and the one before it are kept"
+    assert sorted(published) == published
+    assert Run(tmp_path / "run").version == published[-1]
+
+
+def test_versions_with_names_of_an_older_release_load_and_come_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(time, "time", lambda: 1_800_000_000.0)
+    run = publish(tmp_path / "run", 1.0)
+    old = "20270115T080000-ffffffff"  # the same second
+    run.folder.rename(tmp_path / "run" / old)
+    (tmp_path / "run" / "current").write_text(old)
+    assert len(Run(tmp_path / "run").check()) == 4
+    new = publish(tmp_path / "run", 2.0).version
+    assert versions(tmp_path / "run") == [old, new]
+    assert new.startswith("20270115T080000.")
+
+
+def test_the_same_contents_published_again_are_a_version_with_its_own_facts(tmp_path):
+    for cut in (1, 2):
+        draft = Draft(tmp_path / "run")
+        draft.text("recipe.toml", "x")
+        run = draft.publish(cut=cut)
+    assert run.manifest["cut"] == 2
 
 
 def test_every_flipped_byte_of_every_file_is_noticed(tmp_path):
