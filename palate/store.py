@@ -30,6 +30,7 @@ from safetensors.numpy import save as dump_arrays
 FORMAT = 1  #: raised when a release can no longer read what an older one wrote
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _VERSION = re.compile(r"\d{8}T\d{6}(?:\.\d{6})?-[0-9a-f]{8}")  #: names of older releases have whole seconds
+_BESIDE = re.compile(rf"(?:curves|evaluation)-({_VERSION.pattern})\.jsonl?")  #: what stands beside a version in its run
 _MOMENT = "%Y%m%dT%H%M%S.%f"
 
 
@@ -71,6 +72,22 @@ def _alone(run: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def _hold(folder: Path) -> int:
+    """Takes a folder that is worked in for this process; -1 where another lives that has it. Call it alone."""
+    handle = _lock(folder / ".held", wait=False)
+    if handle >= 0:
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+    return handle
+
+
+def _clear(run: Path, pattern: str) -> None:
+    """Removes the folders that processes which are no more have worked in. Call it alone."""
+    for folder in run.glob(pattern):
+        if folder.is_dir() and not folder.is_symlink() and (held := _hold(folder)) >= 0:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(held)
+
+
 def versions(run: str | Path) -> list[str]:
     """Names of the versions that a run holds, in the order in which they were published."""
     return sorted(path.parent.name for path in Path(run).glob("*/manifest.json") if _VERSION.fullmatch(path.parent.name))
@@ -89,7 +106,10 @@ class Draft:
     def __init__(self, run: str | Path) -> None:
         self.run = Path(run)
         self.run.mkdir(parents=True, exist_ok=True)
-        self.folder = Path(tempfile.mkdtemp(prefix=".draft-", dir=self.run))
+        with _alone(self.run):
+            _clear(self.run, ".draft-*")
+            self.folder = Path(tempfile.mkdtemp(prefix=".draft-", dir=self.run))
+            self._held = _hold(self.folder)
         self._files: dict[str, dict[str, Any]] = {}
 
     def _write(self, name: str, data: bytes) -> None:
@@ -116,22 +136,34 @@ class Draft:
         self._write(name, data)
 
     def publish(self, keep: int = 2, **facts: Any) -> Run:
-        """Make this the current version and delete all but the newest ``keep``; ``facts`` go into the manifest."""
+        """Make this the current version and delete all but the newest ``keep``, with what stands beside them; ``facts`` go into the manifest."""
         contents = hashlib.sha256(json.dumps(self._files, sort_keys=True).encode()).hexdigest()[:8]
         with _alone(self.run):
             version = f"{_moment(versions(self.run))}-{contents}"
             manifest = {"format": FORMAT, "version": version, "created": int(time.time() * 1000), "files": self._files, **facts}
             _durable(self.folder / "manifest.json", json.dumps(manifest, indent=1, allow_nan=False).encode("utf-8"))
+            (self.folder / ".held").unlink()
             os.chmod(self.folder, 0o755)
             os.rename(self.folder, self.run / version)
             _durable(self.run / ".current", version.encode("ascii"))
             os.replace(self.run / ".current", self.run / "current")
+            self._release()
             for old in versions(self.run)[:-keep]:
                 shutil.rmtree(self.run / old, ignore_errors=True)
+            left = versions(self.run)
+            for path in self.run.iterdir():
+                if (beside := _BESIDE.fullmatch(path.name)) and beside[1] not in left:
+                    path.unlink(missing_ok=True)
         return Run(self.run)
 
     def discard(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
+        self._release()
+
+    def _release(self) -> None:
+        if self._held >= 0:
+            os.close(self._held)
+            self._held = -1
 
 
 class Run:

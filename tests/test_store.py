@@ -1,5 +1,8 @@
 import json
 import os
+import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -70,6 +73,41 @@ def test_the_same_contents_published_again_are_a_version_with_its_own_facts(tmp_
         draft.text("recipe.toml", "x")
         run = draft.publish(cut=cut)
     assert run.manifest["cut"] == 2
+
+
+def killed(program):
+    done = subprocess.run([sys.executable, "-c", f"import os, sys; from palate.store import *; {program}; os.kill(os.getpid(), 9)"], check=False)
+    assert done.returncode == -signal.SIGKILL
+
+
+def test_the_draft_of_a_process_that_was_killed_goes_and_a_live_one_stays(tmp_path):
+    run = tmp_path / "run"
+    killed(f"Draft({str(run)!r}).text('recipe.toml', 'half')")
+    killed(f"Draft({str(run)!r}).text('recipe.toml', 'half'); os.mkdir({str(run / '.draft-older')!r})")  # an older release left no mark
+    assert len(list(run.glob(".draft-*"))) == 2
+    live = Draft(run)
+    assert list(run.glob(".draft-*")) == [live.folder]
+    live.text("recipe.toml", "slow")
+    publish(run)
+    Draft(run).discard()
+    assert list(run.glob(".draft-*")) == [live.folder]
+    assert live.publish().text("recipe.toml") == "slow"
+    assert not list(run.glob("**/.held"))
+    assert not list(run.glob(".draft-*"))
+
+
+def test_what_stands_beside_a_version_goes_with_it(tmp_path):
+    run = tmp_path / "run"
+    names = []
+    for value in range(4):
+        version = publish(run, value).version
+        names.append({f"curves-{version}.jsonl", f"evaluation-{version}.json"})
+        for name in names[-1]:
+            (run / name).write_text("{}")
+    (run / "evaluation-mine.json").write_text("{}")
+    (run / "curves-20200101T000000-00000000.jsonl").write_text("{}")  # an older release left it
+    publish(run, 9.0)
+    assert {path.name for path in run.glob("*.json*")} == names[-1] | {"evaluation-mine.json"}
 
 
 def test_every_flipped_byte_of_every_file_is_noticed(tmp_path):
