@@ -38,6 +38,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("ItemCF", "recall", "recall.neighbor.itemcf:ItemCF", "items similar to the history's items", "Sarwar et al., WWW 2001"),
     Entry("Swing", "recall", "recall.neighbor.swing:Swing", "item similarity from pairs of users who share few items", "Yang et al., arXiv 2010.05525, 2020"),
     Entry("IALS", "recall", "recall.factor.ials:IALS", "implicit-feedback matrix factorization by alternating least squares", "Hu, Koren, Volinsky, ICDM 2008"),
+    Entry("EASE", "recall", "recall.factor.ease:EASE", "each item as a weighted sum of the others, in closed form", "Steck, WWW 2019"),
     Entry("Content", "recall", "recall.content.content:Content", "items whose attributes resemble the liked ones'", "Pazzani, Billsus, The Adaptive Web, 2007"),
     Entry("DSSM", "recall", "recall.two_tower.dssm:DSSM", "a user tower and an item tower joined by their inner product", "Huang et al., CIKM 2013; Yi et al., RecSys 2019"),
     # rank

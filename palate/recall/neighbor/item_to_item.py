@@ -7,17 +7,17 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from palate.candidates import DAY, Candidates, Floats, Ints, Request
-from palate.index.topk import distinct
+from palate.candidates import Candidates, Floats, Ints, Request
+from palate.index.retrievers import FromHistory
 from palate.recall.neighbor.similarity import Sparse
 
 
-class ItemToItem:
+class ItemToItem(FromHistory):
     """``score(u, s) = sum over s' in the history of sim(s, s') * r(u, s')``; ``fit`` is up to the model.
 
     ``keep`` says whose ``neighbors`` best are kept: each ``target``'s (the candidate's) or each ``source``'s (the history item's; it bounds
-    the work of a request in a large catalogue). ``weighted``: r is the history event's value, else 1. ``half_life_days``: r halves in so
-    long (0: never). ``min_value``: history events below it do not count. An empty or unknown history gets no candidates.
+    the work of a request in a large catalogue). The other options, which make r, as in ``FromHistory``. An empty or unknown history gets no
+    candidates.
     """
 
     def __init__(
@@ -25,8 +25,8 @@ class ItemToItem:
     ) -> None:
         if neighbors < 1:
             raise ValueError(f"neighbors must be at least 1, not {neighbors}")
-        self.neighbors, self.keep, self.weighted, self.half_life_days, self.threads = neighbors, keep, weighted, half_life_days, threads
-        self.min_value = -np.inf if min_value is None else min_value
+        super().__init__(weighted, half_life_days, min_value)
+        self.neighbors, self.keep, self.threads = neighbors, keep, threads
         self.report: dict[str, int] = {}  #: what the caps left of the interactions
         self._sources: Sparse | None = None
         self._own: Sparse | None = None
@@ -54,8 +54,7 @@ class ItemToItem:
         return self._set(Sparse.saved(arrays["offsets"], arrays["items"], arrays["similarities"], len(arrays["offsets"]) - 1))
 
     def retrieve(self, request: Request, k: int) -> Candidates:
-        n, half_life = self.sources.width, self.half_life_days * DAY
-        query = distinct(request.histories, request.now, n, half_life=half_life, min_value=self.min_value, weighted=self.weighted)
+        query = self.read(request, self.sources.width)
         return self._table.best(*query, k, request.exclude)
 
     def similar(self, item: int, k: int) -> tuple[Ints, Floats]:
