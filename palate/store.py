@@ -100,6 +100,31 @@ def _moment(known: list[str]) -> str:
     return now if now > newest else (datetime.strptime(newest, _MOMENT) + timedelta(microseconds=1)).strftime(_MOMENT)
 
 
+@contextmanager
+def unfinished(run: str | Path, name: str) -> Iterator[Path]:
+    """The folder in which a training goes on where it was cut short; ``name`` tells it from other trainings of the run.
+
+    When the body ends well the folder goes, and so do those of trainings whose process is gone. RunError where another process is at this
+    very training.
+    """
+    place = Path(run)
+    place.mkdir(parents=True, exist_ok=True)
+    folder = place / f".training-{_checked(name)}"
+    with _alone(place):
+        folder.mkdir(exist_ok=True)
+        held = _hold(folder)
+    if held < 0:
+        owner = (folder / ".held").read_text(encoding="ascii").strip()
+        raise RunError(f"{run}: process {owner} is training this recipe on these events there; wait for it, or train into another folder")
+    try:
+        yield folder
+        with _alone(place):
+            shutil.rmtree(folder, ignore_errors=True)
+            _clear(place, ".training-*")
+    finally:
+        os.close(held)
+
+
 class Draft:
     """A version being written. ``publish`` makes it the run's current one; until then nothing of it is visible."""
 

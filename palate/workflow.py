@@ -10,7 +10,6 @@ import hashlib
 import io
 import itertools
 import json
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -42,7 +41,7 @@ from palate.state.catalogue import AVAILABLE, CREATED, Catalogue
 from palate.state.own import read_log
 from palate.state.past import Past, ragged_places
 from palate.state.rows import EventRows, event_rows
-from palate.store import Draft, Run
+from palate.store import Draft, Run, unfinished
 from palate.tables.entities import read_entities
 from palate.tables.events import Events, read_events
 from palate.tables.signals import Signal
@@ -452,34 +451,31 @@ def train(
     prepared = prepare(recipe, world, holdout=holdout)
     users, items = prepared.sizes
     say(f"{recipe.name}: {users:,} users, {items:,} items, {len(prepared.train):,} events to learn from, {len(prepared.held):,} held out")
-    unfinished = Path(out) / f".training-{_digest(recipe, prepared)}"
-    if unfinished.is_dir():
-        say("  a training of this recipe on these events was cut short: it goes on")
-    unfinished.mkdir(parents=True, exist_ok=True)
-    curves = Curves(unfinished / "curves.jsonl")
-    training = Training(recipe, prepared, say, unfinished, (curves, *watch))
-    parts = training.run()
-    draft = Draft(out)
-    try:
-        fitted, held = len(prepared.items), prepared.rest()
-        assembly.save(parts, prepared.train, draft)
-        draft.frame("test.parquet", assembly.frame_of(held))
-        draft.json("curves.json", training.curves)
-        run = draft.publish(
-            cut=prepared.cut,
-            one_moment=prepared.one_moment,
-            fitted=fitted,
-            terms=world.terms,
-            log=dict(world.log),
-            seconds=round(time.perf_counter() - began, 1),
-        )
-    except BaseException:
-        draft.discard()
-        raise
-    if curves.path.exists():  # not in the manifest: speeds are never the same twice
-        curves.path.rename(Path(out) / f"curves-{run.version}.jsonl")
-    for folder in Path(out).glob(".training-*"):
-        shutil.rmtree(folder, ignore_errors=True)
+    with unfinished(out, _digest(recipe, prepared)) as folder:
+        if any(folder.glob("*.checkpoint")):
+            say("  a training of this recipe on these events was cut short: it goes on")
+        curves = Curves(folder / "curves.jsonl")
+        training = Training(recipe, prepared, say, folder, (curves, *watch))
+        parts = training.run()
+        draft = Draft(out)
+        try:
+            fitted, held = len(prepared.items), prepared.rest()
+            assembly.save(parts, prepared.train, draft)
+            draft.frame("test.parquet", assembly.frame_of(held))
+            draft.json("curves.json", training.curves)
+            run = draft.publish(
+                cut=prepared.cut,
+                one_moment=prepared.one_moment,
+                fitted=fitted,
+                terms=world.terms,
+                log=dict(world.log),
+                seconds=round(time.perf_counter() - began, 1),
+            )
+        except BaseException:
+            draft.discard()
+            raise
+        if curves.path.exists():  # not in the manifest: speeds are never the same twice
+            curves.path.rename(Path(out) / f"curves-{run.version}.jsonl")
     say(f"trained and published at {out} in {time.perf_counter() - began:.0f} s")
     return open_run(out)
 

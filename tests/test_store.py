@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from palate.store import Draft, Run, RunError, versions
+from palate.store import Draft, Run, RunError, unfinished, versions
 
 
 def publish(path, value=1.0):
@@ -94,6 +94,23 @@ def test_the_draft_of_a_process_that_was_killed_goes_and_a_live_one_stays(tmp_pa
     assert live.publish().text("recipe.toml") == "slow"
     assert not list(run.glob("**/.held"))
     assert not list(run.glob(".draft-*"))
+
+
+def test_a_training_belongs_to_one_process_and_what_was_killed_goes_on_or_goes(tmp_path):
+    run = tmp_path / "run"
+    killed(f"c = unfinished({str(run)!r}, 'one'); (c.__enter__() / 'weights').write_text('half')")
+    killed(f"c = unfinished({str(run)!r}, 'two'); (c.__enter__() / 'weights').write_text('half')")
+    with unfinished(run, "three") as third:
+        with unfinished(run, "one") as first:
+            assert (first / "weights").read_text() == "half"
+            with pytest.raises(RunError, match=f"process {os.getpid()} is training"), unfinished(run, "one"):
+                pass
+            assert (first / "weights").exists()
+        assert list(run.glob(".training-*")) == [third], "the second's process is gone, the third's lives"
+        with pytest.raises(KeyError), unfinished(run, "four") as fourth:
+            raise KeyError
+        assert fourth.is_dir(), "a training that failed can go on"
+    assert not list(run.glob(".training-*"))
 
 
 def test_what_stands_beside_a_version_goes_with_it(tmp_path):

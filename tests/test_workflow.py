@@ -13,6 +13,7 @@ import pytest
 from palate.assembly import OpenRun, open_run
 from palate.recipe import Recipe
 from palate.state.past import Past
+from palate.store import RunError, unfinished
 from palate.tables.events import Events
 from palate.tables.sources.synthetic import synthetic
 from palate.tables.world import World
@@ -177,6 +178,23 @@ def test_all_values_equal(tmp_path: Path) -> None:
 
 
 # ── recipes with less, and other splits ──
+
+
+def test_trainings_into_one_folder_at_the_same_time_do_not_touch_each_other(tmp_path: Path) -> None:
+    recipe, seen = Recipe.parse(SHOP), []
+
+    def report(line: str) -> None:
+        if "ItemCF" in line or "similar" in line:
+            with pytest.raises(RunError, match="is training this recipe on these events"):
+                train(recipe, tmp_path / "run", world=WORLD)
+            seen.extend((tmp_path / "run").glob(".training-*"))
+
+    with unfinished(tmp_path / "run", "another") as other:
+        (other / "weights").write_text("half")
+        train(recipe, tmp_path / "run", world=WORLD, report=report)
+        assert (other / "weights").read_text() == "half"
+    assert len(set(seen)) == 2
+    assert not list((tmp_path / "run").glob(".training-*"))
 
 
 def test_the_shop_of_the_readme(tmp_path: Path) -> None:
