@@ -39,7 +39,9 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("Swing", "recall", "recall.neighbor.swing:Swing", "item similarity from pairs of users who share few items", "Yang et al., arXiv 2010.05525, 2020"),
     Entry("IALS", "recall", "recall.factor.ials:IALS", "implicit-feedback matrix factorization by alternating least squares", "Hu, Koren, Volinsky, ICDM 2008"),
     Entry("EASE", "recall", "recall.factor.ease:EASE", "each item as a weighted sum of the others, in closed form", "Steck, WWW 2019"),
+    Entry("SLIM", "recall", "recall.factor.slim:SLIM", "each item as a sparse, non-negative weighted sum of the others", "Ning, Karypis, ICDM 2011"),
     Entry("Content", "recall", "recall.content.content:Content", "items whose attributes resemble the liked ones'", "Pazzani, Billsus, The Adaptive Web, 2007"),
+    Entry("SASRec", "recall", "recall.sequential.sasrec:SASRec", "self-attention over what a user took, each place foretelling the next", "Kang, McAuley, ICDM 2018"),
     Entry("DSSM", "recall", "recall.two_tower.dssm:DSSM", "a user tower and an item tower joined by their inner product", "Huang et al., CIKM 2013; Yi et al., RecSys 2019"),
     # rank
     Entry("DIN", "rank", "rank.behavior.din:DIN", "a history weighed event by event by what it has to do with the candidate", "Zhou et al., KDD 2018"),
@@ -91,6 +93,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("Asked", "filter", "funnel.filters:Asked", "the conditions that come with a request"),
     # indexes
     Entry("Exact", "index", "index.exact:Exact", "every vector compared: the yardstick"),
+    Entry("Int8", "index", "index.int8:Int8", "every vector compared, each in a quarter of the memory", "Jacob et al., CVPR 2018"),
     Entry("HNSW", "index", "index.hnsw:HNSW", "a navigable small-world graph", "Malkov, Yashunin, TPAMI 2020"),
     Entry("IVF", "index", "index.ivf:IVF", "inverted lists around centroids", "Jegou, Douze, Schmid, TPAMI 2011"),
     # features

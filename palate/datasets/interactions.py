@@ -49,6 +49,12 @@ class Interactions:
         return Interactions(offsets, users[order], self.values[order], self.times[order], self.n_users, self.now)
 
     @classmethod
+    def empty(cls, n_users: int, n_items: int) -> Interactions:
+        """Of so many users and items, nothing taken."""
+        none = np.empty(0, np.int64)
+        return cls(np.zeros(n_users + 1, np.int64), none, np.empty(0, np.float32), none, n_items)
+
+    @classmethod
     def of(cls, rows: EventRows, n_users: int, n_items: int, *, weighted: bool = False, now: int | None = None) -> Interactions:
         """From events: repeated pairs become one entry whose time is the last one's.
 
