@@ -26,6 +26,7 @@ from palate.funnel.funnel import Busy, Funnel, Trace
 from palate.state.catalogue import Catalogue, id_fault
 from palate.state.check import Outcome
 from palate.state.embedded import Embedded
+from palate.state.interface import BornBefore
 from palate.state.rows import EventRows
 from palate.state.samples import Sample, Samples, facts_of
 from palate.tables.signals import Signal
@@ -414,11 +415,17 @@ class Recommender:
         return [_reported(one) for one in outcomes]
 
     def put_item(self, item: str, attributes: Mapping[str, Any] | None = None, *, created: int | None = None, available: bool | None = None) -> bool:
-        """Add an item or change the named attributes of one; True if it is new. It can be recommended at once."""
+        """Add an item or change the named attributes of one; True if it is new. It can be recommended at once.
+
+        ``created``: when a new item came to be, ms (now where left out). Conflict where the item is known and has another date.
+        """
         _checked_id("item", item)
         with self._writing, _told("attributes"):
             new = item not in self.items
-            row = self.state.put_item(item, attributes or {}, created=created, available=available)
+            try:
+                row = self.state.put_item(item, attributes or {}, created=created, available=available)
+            except BornBefore as error:
+                raise Conflict("created", str(error)) from None
             self._index(np.array([row], np.int64))
         return new
 

@@ -101,10 +101,10 @@ RULES: tuple[Rule, ...] = (
         "A new item can be recommended at once.",
         body=_fields(
             Field("attributes", "values", "The item's attributes.", {}),
-            Field("created", "time", "When the item came to be; now where left out."),
+            Field("created", "time", "When a new item came to be; now where left out. The date of a known one stays: another is a conflict."),
             Field("available", "flag", "false: it is not offered any more."),
         ),
-        problems=("overloaded", "too-large", "storage"),
+        problems=("conflict", "overloaded", "too-large", "storage"),
     ),
     Rule(
         "PUT",

@@ -25,7 +25,7 @@ from palate.state.check import Fault, Outcome, SoundEvent, check, dead_letter
 from palate.state.consumed import Consumed
 from palate.state.frames import events_frame, pages_frame
 from palate.state.history import LiveHistory
-from palate.state.interface import Forgotten
+from palate.state.interface import BornBefore, Forgotten
 from palate.state.live import CountsAsOf, LiveCounts, digest, key_of
 from palate.state.log import Log, StateCorrupt
 from palate.state.rebuild import Logged, event_crcs, hashed, identity, page_crc, read_events, read_pages, replay_entities
@@ -364,7 +364,10 @@ class Embedded:
     # ---- users and items
 
     def put_item(self, id: str, attributes: Mapping[str, Any] | None = None, *, created: int | None = None, available: bool | None = None) -> int:
-        """Adds an item or changes the named attributes of one, durably; its row. ValueError names what cannot be kept."""
+        """Adds an item or changes the named attributes of one, durably; its row. ValueError names what cannot be kept.
+
+        ``created``: when a new item came to be (ms; now where left out). BornBefore where the item is known and has another date.
+        """
         return self._put(self.items, "items", id, attributes or {}, created, available)
 
     def put_user(self, id: str, attributes: Mapping[str, Any] | None = None) -> int:
@@ -381,10 +384,15 @@ class Embedded:
         if fault := id_fault(id):
             raise ValueError(f"id of {catalogue.name}: {id!r:.80} {fault}")
         clean = catalogue.checked(given)
-        moment = self._clock() if created is None else created
+        now = self._clock() if created is None else created
 
-        def work(connection: sqlite3.Connection) -> None:
-            old = connection.execute("SELECT attributes, available FROM entities WHERE side = ? AND id = ?", (side, id)).fetchone()
+        def work(connection: sqlite3.Connection) -> int:
+            old = connection.execute("SELECT attributes, available, created FROM entities WHERE side = ? AND id = ?", (side, id)).fetchone()
+            row = catalogue.row(id)
+            moment = int(catalogue.created[row]) if row >= 0 else old[2] if old else now
+            if created not in (None, moment):
+                since = f"came to be at {moment}" if moment else "has no date of its own"
+                raise BornBefore(f"created: {id!r:.80} is known and {since}, which does not change; leave created out")
             merged = json.dumps({**(json.loads(old[0]) if old and old[0] else {}), **clean}, allow_nan=False)
             open_ = int((bool(old[1]) if old else True) if available is None else available)
             if old:
@@ -392,8 +400,9 @@ class Embedded:
             else:
                 record = (side, id, int(id not in catalogue), moment, merged, open_)
                 connection.execute("INSERT INTO entities (side, id, fresh, created, attributes, available) VALUES (?,?,?,?,?,?)", record)
+            return moment
 
-        def after(_: None) -> None:
+        def after(moment: int) -> None:
             row = catalogue.add(id, clean, moment)
             if available is not None and bool(catalogue.available[row]) != available:
                 catalogue.withdraw(row, available)

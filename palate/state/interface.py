@@ -24,6 +24,10 @@ class Forgotten(TypedDict):
     dead_letters: int
 
 
+class BornBefore(ValueError):
+    """An item that is known was to get another date: what features of the past rest on does not move."""
+
+
 class Seen(Protocol):
     """What one user was shown, at one moment."""
 
@@ -78,7 +82,9 @@ class State(Protocol):
 
     def page(self, request_id: str) -> dict[str, Any] | None: ...
 
-    def put_item(self, id: str, attributes: Mapping[str, Any] | None = None, *, created: int | None = None, available: bool | None = None) -> int: ...
+    def put_item(self, id: str, attributes: Mapping[str, Any] | None = None, *, created: int | None = None, available: bool | None = None) -> int:
+        """Adds or changes an item; its row. BornBefore where it is known and ``created`` is another moment than it has."""
+        ...
 
     def put_user(self, id: str, attributes: Mapping[str, Any] | None = None) -> int: ...
 

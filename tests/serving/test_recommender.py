@@ -160,6 +160,15 @@ def test_a_new_item_is_recommended_at_once(made: Recommender) -> None:
     assert "brand/new" in made.recommend("somebody", 61, log=False).ids
 
 
+def test_the_date_of_a_known_item_stays(made: Recommender) -> None:
+    assert made.put_item("dated", created=1_000)
+    assert not made.put_item("dated", {"title": "Dated"}, created=1_000)
+    with pytest.raises(Conflict, match="came to be at 1000") as refused:
+        made.put_item("dated", created=2_000)
+    assert refused.value.field == "created"
+    assert made.items.created[made.items.row("dated")] == 1_000
+
+
 def test_what_goes_with_an_item(made: Recommender) -> None:
     found = made.similar(item(0), 5)
     assert 0 < len(found) <= 5

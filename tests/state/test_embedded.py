@@ -14,7 +14,7 @@ import pytest
 from palate.candidates import DAY
 from palate.state.catalogue import Catalogue
 from palate.state.embedded import Embedded
-from palate.state.interface import State
+from palate.state.interface import BornBefore, State
 from palate.state.log import StateError, StateLocked, StorageFull
 from palate.state.past import Past
 from palate.state.rows import EventRows, event_rows
@@ -248,6 +248,24 @@ def test_new_and_changed_items_last(tmp_path: Path) -> None:
         assert state.items.created[0] == 77
         assert state.items.available.tolist() == [True, False]
         assert state.users.attributes(0) == {"age": 30}
+
+
+def test_the_date_of_a_known_item_does_not_move(tmp_path: Path) -> None:
+    items = Catalogue()
+    items.add("old", {"price": 1}, created=55)
+    items.add("undated")
+    with Embedded(tmp_path, Catalogue("users"), items, clock=lambda: NOW) as state:
+        state.append([rating("a", "rated")])
+        state.put_item("old", {"price": 2}, created=55)
+        state.put_item("undated", {"price": 2})
+        for one, said in (("old", "came to be at 55"), ("undated", "no date"), ("rated", str(NOW))):
+            with pytest.raises(BornBefore, match=rf"^created: '{one}' is known and .*{said}"):
+                state.put_item(one, {"price": 3}, created=56)
+        before = state.items.frame()
+    assert before["palate.created"].to_list() == [55, 0, NOW]
+    assert before["price"].to_list() == [2, 2, None], "a call that is refused changes nothing"
+    with Embedded(tmp_path, Catalogue("users"), Catalogue(), clock=lambda: NOW) as state:  # without the run's tables
+        assert dict(zip(state.items.ids, state.items.created.tolist(), strict=True)) == {"rated": NOW, "old": 55, "undated": 0}
 
 
 def test_forgetting_leaves_no_byte(tmp_path: Path) -> None:
