@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -98,13 +99,14 @@ def checked(vectors: Floats, ids: Ints) -> tuple[Floats, Ints]:
 class Shelf:
     """What a search sees; replaced as a whole, so readers hold no lock. The arrays are views of larger buffers."""
 
-    vectors: Floats  # [n, D]
+    vectors: NDArray[Any]  # [n, ...] as they are kept
     ids: Ints  # [n], ascending
     place: Ints  # position by id; -1 none
     dead: Ints  # positions of removed vectors
+    dim: int
 
 
-_BARE = Shelf(np.empty((0, 0), np.float32), np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64))
+_NONE: Ints = np.empty(0, np.int64)
 
 
 class Exact:
@@ -114,7 +116,25 @@ class Exact:
     """
 
     def __init__(self) -> None:
-        self.shelf = _BARE
+        self.shelf = Shelf(np.empty((0, 0), np.float32), _NONE, _NONE, _NONE, 0)
+
+    # how a vector is kept: here as it is
+
+    def _kept(self, vectors: Floats) -> NDArray[Any]:
+        """``[N, ...]`` as they stand on the shelf."""
+        return vectors
+
+    def _again(self, kept: NDArray[Any], dim: int) -> Floats:
+        """The vectors ``[N, dim]`` of what is kept."""
+        return kept
+
+    def _scores(self, kept: NDArray[Any], queries: Floats) -> Floats:
+        """Inner products ``[B, N]``; one query of a large matrix goes past BLAS, whose threads cost more CPU than they save time."""
+        if len(queries) > 1 or kept.size <= SMALL:
+            return queries @ kept.T
+        out = np.empty((1, len(kept)), np.float32)
+        inner_products(kept, queries[0], out[0])
+        return out
 
     def __len__(self) -> int:
         return len(self.shelf.ids) - len(self.shelf.dead)
@@ -124,23 +144,37 @@ class Exact:
         at = positions(shelf.place, np.array([id], np.int64), len(shelf.ids))
         return len(at) > 0 and at[0] not in shelf.dead
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that it holds, bytes."""
+        shelf = self.shelf
+        return sum(array.nbytes for array in (shelf.vectors, shelf.ids, shelf.place, shelf.dead))
+
     def fit(self, vectors: Floats, ids: Ints) -> Self:
         """vectors float32 ``[N, D]``, ids int64 ``[N]``, each once; replaces what was there. ``ValueError`` for what is not finite."""
         vectors, ids = checked(vectors, ids)
+        return self._filled(self._kept(vectors), ids, vectors.shape[1])
+
+    def _filled(self, kept: NDArray[Any], ids: Ints, dim: int) -> Self:
         if not (np.diff(ids) > 0).all():
             order = np.argsort(ids)
-            vectors, ids = vectors[order], ids[order]
+            kept, ids = kept[order], ids[order]
+        kept, ids = (array if array.base is None else array.copy() for array in (kept, ids))  # never somebody else's memory
         place = np.full(int(ids[-1]) + 1 if len(ids) else 0, -1, np.int64)
         place[ids] = np.arange(len(ids))
-        self.shelf = Shelf(vectors, ids, place, np.empty(0, np.int64))
+        self.shelf = Shelf(kept, ids, place, _NONE, dim)
         return self
 
-    def everything(self) -> tuple[Floats, Ints]:
-        """All that is in the index: vectors float32 ``[N, D]`` and ids int64 ``[N]``, ascending."""
+    def _alive(self) -> tuple[NDArray[Any], Ints]:
         shelf = self.shelf
         alive = np.ones(len(shelf.ids), bool)
         alive[shelf.dead] = False
         return shelf.vectors[alive], shelf.ids[alive]
+
+    def everything(self) -> tuple[Floats, Ints]:
+        """All that is in the index: vectors float32 ``[N, D]`` and ids int64 ``[N]``, ascending."""
+        kept, ids = self._alive()
+        return self._again(kept, self.shelf.dim), ids
 
     def add(self, ids: Ints, vectors: Floats) -> None:
         """Put these in, or in the place of those with the same id."""
@@ -151,41 +185,44 @@ class Exact:
         if not len(shelf.ids):
             self.fit(vectors, ids)
             return
-        if vectors.shape[1] != shelf.vectors.shape[1]:
-            raise ValueError(f"this index holds vectors of {shelf.vectors.shape[1]} numbers, not {vectors.shape[1]}")
+        if vectors.shape[1] != shelf.dim:
+            raise ValueError(f"this index holds vectors of {shelf.dim} numbers, not {vectors.shape[1]}")
         order = np.argsort(ids)
-        vectors, ids = vectors[order], ids[order]
+        fresh, ids = self._kept(vectors[order]), ids[order]
         known = np.isin(ids, shelf.ids)
         size, extra = len(shelf.ids), int((~known).sum())
         if extra and ids[~known][0] < shelf.ids[-1]:  # out of order: start afresh
-            old_vectors, old_ids = self.everything()
-            kept = ~np.isin(old_ids, ids)
-            self.fit(np.concatenate([old_vectors[kept], vectors]), np.concatenate([old_ids[kept], ids]))
+            old, old_ids = self._alive()
+            stays = ~np.isin(old_ids, ids)
+            self._filled(np.concatenate([old[stays], fresh]), np.concatenate([old_ids[stays], ids]), shelf.dim)
             return
         if known.any():
             buffer = shelf.vectors.copy()  # a reader must not meet half a vector
             at = shelf.place[ids[known]]
-            buffer[at] = vectors[known]
-            shelf = Shelf(buffer, shelf.ids, shelf.place, np.setdiff1d(shelf.dead, at))
+            buffer[at] = fresh[known]
+            shelf = Shelf(buffer, shelf.ids, shelf.place, np.setdiff1d(shelf.dead, at), shelf.dim)
         if extra:
             new = ids[~known]
             place = _room(shelf.place, int(new[-1]) + 1, -1)
             place[new] = np.arange(size, size + extra)
-            grown_vectors, grown_ids = _room(shelf.vectors, size + extra, 0), _room(shelf.ids, size + extra, -1)
-            grown_vectors[size:], grown_ids[size:] = vectors[~known], new
-            shelf = Shelf(grown_vectors, grown_ids, place, shelf.dead)
+            grown, grown_ids = _room(shelf.vectors, size + extra, 0), _room(shelf.ids, size + extra, -1)
+            grown[size:], grown_ids[size:] = fresh[~known], new
+            shelf = Shelf(grown, grown_ids, place, shelf.dead, shelf.dim)
         self.shelf = shelf
 
     def remove(self, ids: Ints) -> None:
         """Take these out; ids that are not there are ignored. Their vectors go when a third of all are dead."""
         shelf = self.shelf
         at = positions(shelf.place, np.asarray(ids, np.int64), len(shelf.ids))
-        self.shelf = Shelf(shelf.vectors, shelf.ids, shelf.place, np.union1d(shelf.dead, at))
+        self.shelf = Shelf(shelf.vectors, shelf.ids, shelf.place, np.union1d(shelf.dead, at), shelf.dim)
         if 3 * len(self.shelf.dead) > len(shelf.ids):
-            self.fit(*self.everything())
+            self._filled(*self._alive(), shelf.dim)
 
-    def search(self, queries: Floats, k: int, exclude: Ragged | None = None) -> tuple[Ints, Floats]:
-        """The k best of each query ``[B, D]``: ids int64 ``[B, k]`` (-1: there are no more) and scores float32 ``[B, k]`` (-inf there)."""
+    def search(self, queries: Floats, k: int, exclude: Ragged | None = None, only: Ints | None = None) -> tuple[Ints, Floats]:
+        """The k best of each query ``[B, D]``: ids int64 ``[B, k]`` (-1: there are no more) and scores float32 ``[B, k]`` (-inf there).
+
+        Never one of ``exclude[b]``, and none but of ``only`` (ids, the same for all queries; None: all).
+        """
         shelf = self.shelf
         queries = np.ascontiguousarray(queries, np.float32)
         found = np.full((len(queries), k), -1, np.int64)
@@ -193,29 +230,50 @@ class Exact:
         size = len(shelf.ids)
         if not size or not k:
             return found, values
-        if queries.ndim != 2 or queries.shape[1] != shelf.vectors.shape[1]:
-            raise ValueError(f"queries must be [B, {shelf.vectors.shape[1]}], not {list(queries.shape)}")
-        step = max(1, BLOCK // size)
-        for start in range(0, len(queries), step):
-            scores = _scores(shelf.vectors, queries[start : start + step])
-            for row, mine in enumerate(scores, start):
-                if len(shelf.dead):
-                    mine[shelf.dead] = -np.inf
-                if exclude is not None:
-                    mine[positions(shelf.place, exclude[row], size)] = -np.inf
-                at, best = best_of(mine, min(k, size))
-                found[row, : len(at)] = shelf.ids[at]
-                values[row, : len(at)] = best
+        if queries.ndim != 2 or queries.shape[1] != shelf.dim:
+            raise ValueError(f"queries must be [B, {shelf.dim}], not {list(queries.shape)}")
+        kept, ids, dead, at = shelf.vectors, shelf.ids, shelf.dead, None
+        if only is not None:
+            at = np.setdiff1d(positions(shelf.place, np.asarray(only, np.int64), size), dead)
+            if 4 * len(at) < size:  # few: bring them together
+                kept, ids, dead = kept[at], ids[at], _NONE
+            else:
+                dead, at = absent(at, size), None
+
+        def hidden(row: int) -> Ints:
+            if exclude is None:
+                return dead
+            gone = positions(shelf.place, exclude[row], size)
+            return within(at, gone) if at is not None else np.concatenate([dead, gone])
+
+        for row, (place, best) in enumerate(best_rows(lambda some: self._scores(kept, some), len(ids), queries, k, hidden)):
+            found[row, : len(place)] = ids[place]
+            values[row, : len(place)] = best
         return found, values
 
 
-def _scores(vectors: Floats, queries: Floats) -> Floats:
-    """[B, n]; one query of a large matrix goes past BLAS, whose threads cost more CPU than they save time."""
-    if len(queries) > 1 or vectors.size <= SMALL:
-        return queries @ vectors.T
-    out = np.empty((1, len(vectors)), np.float32)
-    inner_products(vectors, queries[0], out[0])
-    return out
+def best_rows(score: Callable[[Floats], Floats], size: int, queries: Floats, k: int, hidden: Callable[[int], Ints]) -> Iterator[tuple[Ints, Floats]]:
+    """For each query the positions and scores of the k best of ``size`` vectors that are not ``hidden(row)``; ``score`` gives ``[B, size]``."""
+    step = max(1, BLOCK // max(size, 1))
+    for start in range(0, len(queries), step):
+        for row, mine in enumerate(score(queries[start : start + step]), start):
+            mine[hidden(row)] = -np.inf
+            yield best_of(mine, min(k, size))
+
+
+def absent(at: Ints, size: int) -> Ints:
+    """The positions below ``size`` that are not in ``at``."""
+    missing = np.ones(size, bool)
+    missing[at] = False
+    return np.flatnonzero(missing)
+
+
+def within(at: Ints, some: Ints) -> Ints:
+    """Where these stand in the ascending ``at``; those that do not are left out."""
+    place = np.searchsorted(at, some)
+    there = place < len(at)
+    there[there] = at[place[there]] == some[there]
+    return place[there]
 
 
 def positions(place: Ints, ids: Ints, size: int) -> Ints:

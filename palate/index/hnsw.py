@@ -8,15 +8,16 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from palate.candidates import Floats
-from palate.index.approximate import Approximate, faiss
+from palate.index.library import Library, faiss
 
 
-class HNSW(Approximate):
+class HNSW(Library):
     """``links`` of a node, ``build`` and ``search``: how many nodes are kept in sight while building and while searching.
 
     ``head``: share of the longest vectors that are compared exactly. ``bits`` a number: a walk through a graph is a walk through memory, so 8
     (a quarter of it) is the default: half as quick again as 32 at the same recall, with scores true to about a half per cent. ``threads`` while
-    building: more than one builds faster, but not the same graph each time. A query looks at as many more nodes as it excludes.
+    building: more than one builds faster, but not the same graph each time. A query looks at as many more nodes as it excludes,
+    and at more where a filter leaves few.
     """
 
     def __init__(self, links: int = 32, build: int = 200, search: int = 32, head: float = 0.03, bits: Literal[8, 32] = 8, threads: int = 1) -> None:
@@ -35,5 +36,5 @@ class HNSW(Approximate):
         body.train(vectors)
         return body
 
-    def _parameters(self, k: int, hidden: int, selector: Any) -> Any:
-        return faiss.SearchParametersHNSW(efSearch=self.seen + min(hidden, 4 * self.seen), sel=selector)
+    def _parameters(self, k: int, hidden: int, share: float, selector: Any) -> Any:
+        return faiss.SearchParametersHNSW(efSearch=round((self.seen + min(hidden, 4 * self.seen)) / share), sel=selector)

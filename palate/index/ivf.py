@@ -9,12 +9,12 @@ import math
 from typing import Any, Literal
 
 from palate.candidates import Floats
-from palate.index.approximate import Approximate, faiss
+from palate.index.library import Library, faiss
 
 ENOUGH = 100  #: vectors a list holds on average, at least
 
 
-class IVF(Approximate):
+class IVF(Library):
     """``lists`` (0: twice the square root of the number of vectors, each of 100 at least), of which ``probes`` are searched.
 
     ``iterations`` of k-means on directions. ``head``: share of the longest vectors that are compared exactly. ``bits`` a number: with 8 instead of
@@ -44,6 +44,6 @@ class IVF(Approximate):
         body.set_direct_map_type(faiss.DirectMap.Array)  # so that vectors can be read back
         return body
 
-    def _parameters(self, k: int, hidden: int, selector: Any) -> Any:
-        probes = self.probes * min(4, 1 + hidden / k)  # what it hides are its best: look as far as k + hidden results lie
+    def _parameters(self, k: int, hidden: int, share: float, selector: Any) -> Any:
+        probes = self.probes * min(4, 1 + hidden / k) / share  # what it hides are its best: look as far as k + hidden results lie
         return faiss.SearchParametersIVF(nprobe=round(probes), sel=selector)

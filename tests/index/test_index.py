@@ -16,7 +16,7 @@ from palate.index.hnsw import HNSW
 from palate.index.ivf import IVF
 
 NAMES = [entry.name for entry in ENTRIES if entry.kind == "index"]
-APPROXIMATE = [name for name in NAMES if name != "Exact"]
+APPROXIMATE = [name for name in NAMES if name not in ("Exact", "Int8")]
 
 
 def clusters(size: int, dim: int, seed: int) -> Floats:
@@ -183,7 +183,7 @@ def test_odd_sizes(name: str) -> None:
     index.fit(np.ones((1, 3), np.float32), np.array([7]))
     ids, scores = index.search(query, 3)
     assert ids.tolist() == [[7, -1, -1]]
-    assert scores[0, 0] == 3.0
+    assert scores[0, 0] == pytest.approx(3.0, rel=1e-3)
     assert (scores[0, 1:] == -np.inf).all()
     assert index.search(query, 0)[0].shape == (1, 0)
     assert index.search(query, 2, Ragged.of([[7]]))[0].tolist() == [[-1, -1]]
@@ -207,10 +207,10 @@ def test_bad_input_is_named(name: str) -> None:
 def test_every_option_changes_something() -> None:
     vectors, queries = clusters(4_000, 16, 7), clusters(60, 16, 8)
     ids = np.arange(len(vectors))
-    right, _ = Exact().fit(vectors, ids).search(queries, 100)
+    right, _ = Exact().fit(vectors, ids).search(queries, 20)
 
     def score(index: HNSW | IVF) -> float:
-        return recall(index.fit(vectors, ids).search(queries, 100)[0], right)
+        return recall(index.fit(vectors, ids).search(queries, 20)[0], right)
 
     rough = HNSW(links=4, build=8, search=8, head=0.0)
     assert score(rough) < score(HNSW(links=16, build=8, search=8, head=0.0))
@@ -256,3 +256,14 @@ def test_readers_are_not_disturbed_by_a_writer() -> None:
         for reader in readers:
             reader.join()
         assert not failed, (name, failed)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_index_leaves_the_callers_arrays_alone(name: str) -> None:
+    vectors, ids = clusters(60, 4, 10), np.arange(60)
+    before = vectors.copy()
+    index = build(load(name, "index"), {}).fit(vectors[:50], ids[:50])
+    index.add(ids[:55], clusters(55, 4, 11))
+    index.add(ids[55:] + 100, clusters(5, 4, 12))
+    assert (vectors == before).all()
+    assert (ids == np.arange(60)).all()
