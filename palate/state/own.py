@@ -1,7 +1,7 @@
 """The state's own log as a world to train on: what users did, and the pages they were shown.
 
 Each place of a page becomes an event of kind "impression" at the page's moment, with ``request_id``, ``position`` and ``propensity``; what
-users did refers to the same ``request_id``. What was shown and passed over is no positive (no signal of a recipe need name it) and no
+users did refers to the same ``request_id``. An event that names the page of another user counts as one without a page. What was shown and passed over is no positive (no signal of a recipe need name it) and no
 negative for recall either: signals decide what an event means.
 """
 
@@ -60,8 +60,11 @@ def read_log(folder: str | Path, users: Catalogue | None = None, items: Catalogu
 
 def _world(events: pl.DataFrame, pages: pl.DataFrame, users: Catalogue, items: Catalogue, log: str, last: int) -> World:
     shown, told = impressions(pages)
+    owners = dict(shown.select("request_id", "user").iter_rows())
+    own_page = [one if owners.get(one, user) == user else None for one, user in events.select("request_id", "user").iter_rows()]
+    events = events.with_columns(request_id=pl.Series(own_page, dtype=pl.String))
     given = dict(zip(shown["request_id"].to_list(), told, strict=True))
-    asked = [given.get(one, {}) for one in events["request_id"].to_list()]
+    asked = [given.get(one, {}) for one in own_page]
     frame = pl.concat([shown, events.drop("sequence", *SHOWN, "scene", strict=False)], how="diagonal")
     for name in dict.fromkeys(["scene", *(name for context in told for name in context)]):
         own = events[name].to_list() if name in events.columns and name != "scene" else [None] * len(events)

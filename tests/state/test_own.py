@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import polars as pl
+
 from palate.state.catalogue import Catalogue
 from palate.state.embedded import Embedded
 from palate.state.own import world_of
@@ -19,6 +21,19 @@ def test_an_event_named_after_the_page_stands_in_no_impressions_way() -> None:
     assert frame["kind"].to_list() == ["impression", "impression", "click", "click"]
     assert frame["event_id"].to_list() == [None, None, "r1/0", "r1/1"]
     assert frame["scene"].to_list() == ["home"] * 4
+
+
+def test_an_event_that_names_the_page_of_another_user_counts_as_one_without_a_page() -> None:
+    page = {**PAGE, "given": {"context": {"device": "phone"}}}
+    with Embedded(None, Catalogue("users"), Catalogue("items")) as state:
+        state.save_page(page)
+        click = {"item": "tea", "kind": "click", "time": 5, "request_id": "r1"}
+        state.append([{**click, "user": "ann"}, {**click, "user": "eve"}, {**click, "user": "eve", "request_id": "no such page"}])
+        frame = world_of(state).events.frame.filter(pl.col("kind") == "click").sort("user", maintain_order=True)
+    assert frame["user"].to_list() == ["ann", "eve", "eve"]
+    assert frame["device"].to_list() == ["phone", None, None]
+    assert frame["scene"].to_list() == ["home", None, None]
+    assert frame["request_id"].to_list() == ["r1", None, "no such page"]
 
 
 def test_an_id_of_blanks_costs_its_own_row_and_no_other() -> None:
