@@ -266,6 +266,17 @@ def funnel(lines: Sequence[Line]) -> list[Row]:
     return rows
 
 
+def worlds(lines: Sequence[Line]) -> list[Row]:
+    """Each model in its own world and in the null world, beside the plain alternative."""
+    rows = []
+    for line in lines:
+        how = f"{line['figure']}{', less is better' if line['figure'] == 'error' else ''}; n = {line['size']:,}; {line['cpu_seconds']:.1f} CPU s"
+        values = f"{line['ours']:.3f}", f"{line['plain']} {line['theirs']:.3f}"
+        target = f"margin {line['margin']:+.3f} > {line['stated']:+.3f}"
+        rows.append(Row(f"{line['model']}: {line['world']}", *values, target=target, met=line["margin"] > line["stated"], protocol=how))
+    return rows
+
+
 def scale(lines: Sequence[Line]) -> list[Row]:
     """Time and memory of the large world, and a request's p99 beside that of the small one."""
     rows = []
@@ -315,6 +326,12 @@ AREAS = {
         "The funnel with other rankers",
         rankers,
         "MovieLens-100K, `recipes/movielens.toml` with another [models.ranker]; warm users, history fixed at the cut, every item ranked.",
+    ),
+    "worlds": Area(
+        "Mechanism worlds",
+        worlds,
+        "The worlds of `tests/rank` with more rows (n; lists or users where a world is made of those). Where a model's idea must win the margin it "
+        "must have is above 0, where it must not lose below; it is stated for the test's size and not demanded here.",
     ),
     "calibration": Area(
         "Few negatives",

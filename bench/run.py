@@ -4,9 +4,9 @@
                         [--data-dir ../shared/data] [--bench-dir ../shared/bench]
 
 ``--peers`` is an interpreter, an environment's folder, or a folder with ``venvs/``: each peer is run by the first of them that has it, in the
-same run as ours. What takes long (``scale ctr rankers step stream calibration``) runs only when it is named or with ``--all``; ``ctr`` keeps each row
-as it comes and does not run again what it has (``--rows`` names some of its rows). What cannot be run is left out with a line that says why, and
-its last results stay.
+same run as ours. What takes long (``scale ctr rankers worlds step stream calibration``) runs only when it is named or with ``--all``; ``ctr`` keeps
+each row as it comes and does not run again what it has (``--rows`` names some of its rows, or the test files of some ``worlds``). What cannot be
+run is left out with a line that says why, and its last results stay.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from typing import Any
 from bench import board
 
 NAMES = tuple(board.AREAS)
-LONG = ("scale", "ctr", "rankers", "step", "stream", "calibration")
+LONG = ("scale", "ctr", "rankers", "worlds", "step", "stream", "calibration")
 LIBRARIES = ("torch", "numpy", "scipy", "numba", "faiss-cpu", "polars")
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -74,6 +74,8 @@ def arguments(name: str, data_dir: Path, bench_dir: Path, peers: Path | None, ru
         if not (run / "current").is_file():
             raise LeftOut(f"there is no run at {run}: make one with palate demo, or name one with --run")
         return [str(run)]
+    if name == "worlds":
+        return ["--only", *rows.lower().split(",")] if rows else []
     if name in ("rankers", "step", "stream"):
         return []
     return ["--data-dir", str(data_dir)] if name in ("funnel", "calibration") else ["--json"]
@@ -172,7 +174,11 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--peers", type=Path)
     parser.add_argument("--run", type=Path, default=Path("runs/movielens"), help="the run that is served")
     parser.add_argument("--only", default="", help=f"joined by commas, of {', '.join(NAMES)}")
-    parser.add_argument("--rows", default="", help="of ctr: names of palate reproduce --list, or a data set, joined by commas")
+    parser.add_argument(
+        "--rows",
+        default="",
+        help="of ctr: names of palate reproduce --list, or a data set, joined by commas; of worlds: test files (din) or their folders",
+    )
     parser.add_argument("--all", action="store_true", help="also what takes long")
     parser.add_argument("--results", type=Path, default=board.RESULTS, help=argparse.SUPPRESS)
     parser.add_argument("--board", type=Path, default=board.BOARD, help=argparse.SUPPRESS)

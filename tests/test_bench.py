@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bench import board, run
+from tests.conftest import Beats
 
 MACHINE = {
     "cores": 2,
@@ -127,3 +128,16 @@ def test_a_module_that_fails_is_told_by_the_exit_code(tmp_path: Path, capfd: pyt
     assert not (tmp_path / "rank.json").exists()
     with pytest.raises(SystemExit):
         run.main(["--only", "rnak", *places])
+
+
+def test_a_world_is_judged_by_its_margin_and_each_comparison_kept(beats: Beats, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    beats(0.05, DIN=0.81, MLP=0.72)
+    beats(-0.02, "error", ESMM_of_all=0.31, MLP=0.30)  # a little worse, but not by more
+    with pytest.raises(AssertionError, match=r"DIN 0\.8100, MLP 0\.7200: \+0\.0900, not \+0\.1"):
+        beats(0.1, DIN=0.81, MLP=0.72)
+    lines = [{**line, "world": f"{n}"} for n, (_, line) in enumerate(request.node.user_properties)]
+    recorded(tmp_path, "worlds", lines)
+    rows = table(tmp_path)
+    assert rows["DIN: 0"][:5] == ["0.810", "MLP 0.720", "–", "margin +0.090 > +0.050", "yes"]
+    assert rows["ESMM of all: 1"][3:5] == ["margin -0.010 > -0.020", "yes"]
+    assert rows["DIN: 2"][3:5] == ["margin +0.090 > +0.100", "**no**"]

@@ -24,6 +24,13 @@ Values = np.ndarray[Any, Any]
 Odds = Callable[[Values, np.random.Generator], Values]  #: of drawn values [N, F], log-odds [N]
 
 TASKS = (Label("choose"), Label("like", weight=0.5))
+SIZE = {"times": 1, "size": 0}  #: how much larger than a test says its mechanism world is (``--worlds``), and the size of the last one
+
+
+def more(size: int) -> int:
+    """So many rows (or lists, or users) to learn from, as a test says it; in the bench it is ``times`` as many."""
+    SIZE["size"] = size * SIZE["times"]
+    return SIZE["size"]
 
 
 def schema_of_everything(*labels: Label) -> Schema:
@@ -193,7 +200,7 @@ class Drift:
     """
 
     def __init__(self, rows: int, drifts: bool = True, genres: int = 8, each: int = 4, length: int = 12, seed: int = 0) -> None:
-        random = np.random.default_rng(seed)
+        random, rows = np.random.default_rng(seed), more(rows)
         phases = random.permuted(np.tile(np.arange(genres), (rows, 1)), axis=1)[:, :3]
         ends = random.permuted(np.tile(np.arange(1, length), (rows, 1)), axis=1)[:, :2, None]
         seen = np.take_along_axis(phases, (np.arange(length) >= ends).sum(1), 1)  # [rows, length]
@@ -266,7 +273,7 @@ class Drawn:
     """
 
     def __init__(self, sizes: tuple[int, ...], odds: Odds, owners: tuple[Owner, ...], rows: int = 8000, shared: int = 0, seed: int = 0) -> None:
-        random = np.random.default_rng(seed)
+        random, rows = np.random.default_rng(seed), more(rows)
         values = np.stack([random.integers(0, size, rows) if size else random.normal(0, 1, rows) for size in sizes], 1)
         chance = 1 / (1 + np.exp(-odds(values, random)))
         self.labels = (random.random(rows) < chance).astype(np.float32)
@@ -417,7 +424,7 @@ class Tastes:
     """
 
     def __init__(self, rows: int, by_genre: bool = True, genres: int = 12, each: int = 2, length: int = 12, seed: int = 0) -> None:
-        random = np.random.default_rng(seed)
+        random, rows = np.random.default_rng(seed), more(rows)
         everyone = np.arange(rows)
         known = random.permuted(np.tile(np.arange(genres), (rows, 1)), axis=1)[:, :4]
         liked = random.integers(0, 2, (rows, 4)) if by_genre else np.tile(random.integers(0, 2, (rows, 1)), 4)
@@ -446,7 +453,7 @@ class LongAgo:
     """
 
     def __init__(self, users: int, ago: bool = True, each: int = 10, past: int = 500, since: int = 5000, seed: int = 0) -> None:
-        random = np.random.default_rng(seed)
+        random, users = np.random.default_rng(seed), more(users)
         touched = random.permuted(np.tile(np.arange(8), (users, 1)), axis=1)[:, :4] + 8
         then, everyday = np.take_along_axis(touched, random.integers(0, 4, (users, past)), 1), random.integers(0, 8, (users, since))
         genre = np.concatenate([then, everyday] if ago else [everyday, then[:, :100]], 1)
@@ -468,7 +475,7 @@ class Curved:
     """Log-odds follow u - u^2 of two skewed numbers' ranks u in [0, 1], so they rise and fall (``curved``), or the ranks themselves."""
 
     def __init__(self, rows: int, curved: bool = True, seed: int = 0) -> None:
-        random = np.random.default_rng(seed)
+        random, rows = np.random.default_rng(seed), more(rows)
         share = random.random((rows, 2))
         bent = share - share**2 if curved else share
         odds = 1.2 * ((bent - bent.mean(0)) / bent.std(0)).sum(1)
@@ -486,7 +493,7 @@ class CoActing:
     """
 
     def __init__(self, rows: int, acts: bool = True, items: int = 30, length: int = 3, seed: int = 0) -> None:
-        random = np.random.default_rng(seed)
+        random, rows = np.random.default_rng(seed), more(rows)
         history, offered = random.integers(0, items, (rows, length)), random.integers(0, items, rows)
         alone = random.normal(0, 0.7, (2, items))
         weights = random.choice([-1.5, 1.5], (items, items)) if acts else np.add.outer(*alone)
@@ -501,7 +508,7 @@ class ClickedSample:
     """Clicks select who can buy: both follow the same hidden tastes, so clicked rows look unlike the exposures. ``buys`` is known for all."""
 
     def __init__(self, base: float = -2.0, slope: float = 2.0, users: int = 200, items: int = 150, size: int = 20_000, seed: int = 0) -> None:
-        random = np.random.default_rng(seed)
+        random, size = np.random.default_rng(seed), more(size)
         match = random.normal(size=(users, 2)) @ random.normal(size=(items, 2)).T
         clicks, self.buys = 1 / (1 + np.exp(-base - slope * match)), 1 / (1 + np.exp(0.5 - 1.5 * match))
         self.features = (Feature("user_id", "user", "category", users + 2), Feature("item_id", "item", "category", items + 2))
@@ -523,7 +530,8 @@ class Regimes:
     """In each segment two tasks look at different directions out of ``skills``; ``skills`` 1: both look at the same one everywhere."""
 
     def __init__(self, segments: int = 24, skills: int = 8, numbers: int = 16, sharp: float = 8.0, size: int = 6000, seed: int = 0) -> None:
-        random, total = np.random.default_rng(seed), size + 4000
+        random, size = np.random.default_rng(seed), more(size)
+        total = size + 4000
         names = [f"x{n}" for n in range(numbers)]
         features = [Feature("segment", "user", "category", segments + 2), *(Feature(name, "item", "number") for name in names)]
         self.schema = Schema(tuple(features), (Label("a"), Label("b")))
@@ -542,7 +550,8 @@ class LoudTask:
     """Two tasks, sums of sines in unlike directions; the second weighs ``loud`` times the first."""
 
     def __init__(self, loud: float = 30.0, numbers: int = 8, waves: int = 3, size: int = 4000, seed: int = 0) -> None:
-        random, total = np.random.default_rng(seed), size + 4000
+        random, size = np.random.default_rng(seed), more(size)
+        total = size + 4000
         names = [f"x{n}" for n in range(numbers)]
         self.schema = Schema(tuple(Feature(name, "user", "number") for name in names), (Label("quiet"), Label("loud", weight=loud)))
         values, labels = random.normal(size=(total, numbers)).astype(np.float32), {}
@@ -575,8 +584,8 @@ class Scenes:
         scene = Feature("scene", "context", "category", scenes + 3)  # the last one is never trained on
         self.schema = Schema((*features, scene), (Label("click"),), user_id="user_id", item_id="item_id", domain="scene")
         parts = []
-        for counts in (sizes, (2000,) * scenes):
-            where = np.repeat(np.arange(scenes), counts)
+        learnt, asked = (np.repeat(np.arange(scenes), counts) for counts in (sizes, (2000,) * scenes))
+        for where in (np.resize(learnt, more(len(learnt))), asked):
             user, item = random.integers(0, 60, len(where)), random.integers(0, 60, len(where))
             logit = 2 * (tastes[user] * traits[item] * (signs[where] if differ else 1.0)).sum(1)
             click = (random.random(len(where)) < 1 / (1 + np.exp(-logit))).astype(np.float32)
@@ -588,7 +597,7 @@ class Watched:
     """Users watch items with a known chance, then for a time of known mean; without ``tail`` all watch, and times lie close to their mean."""
 
     def __init__(self, tail: bool = True, users: int = 40, items: int = 40, size: int = 12_000, seed: int = 0) -> None:
-        random = np.random.default_rng(seed)
+        random, size = np.random.default_rng(seed), more(size)
         user, item = random.integers(0, users, size), random.integers(0, items, size)
         one, other = random.normal(size=(users, 1)), random.normal(size=items)
         self.chance = 1 / (1 + np.exp(0.5 - one - other)) if tail else np.ones((users, items))

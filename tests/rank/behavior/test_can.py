@@ -11,6 +11,7 @@ from palate.rank.behavior.din import DIN
 from palate.rank.interaction.deepfm import DeepFM
 from palate.rank.interaction.mlp import MLP
 from palate.schema import MissingFeature
+from tests.conftest import Beats
 from tests.rank.behavior.judged import held_out
 from tests.worlds import CoActing, columns, schema_of_everything
 
@@ -92,16 +93,17 @@ def where_pairs_act(cls: type[Ranker], dim: int = 4) -> float:
     return held_out(cls, CoActing(6000), 5000, {"dim": dim, "hidden": (32,)}, **FITTING)
 
 
-def test_where_each_pair_has_a_weight_of_its_own_it_wins() -> None:
-    """AUC at least .1 above models whose pairs share vectors of the same size."""
-    assert where_pairs_act(CAN) > max(where_pairs_act(cls) for cls in (MLP, DeepFM, DIN)) + 0.1
+def test_where_each_pair_has_a_weight_of_its_own_it_wins(beats: Beats) -> None:
+    """Over models whose pairs share vectors of the same size."""
+    for cls in (MLP, DeepFM, DIN):
+        beats(0.1, CAN=where_pairs_act(CAN), **{cls.__name__: where_pairs_act(cls)})
 
 
-def test_it_also_wins_over_inner_products_of_eight_times_the_size() -> None:
-    assert where_pairs_act(CAN) > where_pairs_act(DeepFM, 32) + 0.04
+def test_it_also_wins_over_inner_products_of_eight_times_the_size(beats: Beats) -> None:
+    beats(0.04, CAN=where_pairs_act(CAN), DeepFM=where_pairs_act(DeepFM, 32))
 
 
-def test_where_items_act_alone_it_does_not_lose_much() -> None:
+def test_where_items_act_alone_it_does_not_lose_much(beats: Beats) -> None:
     """It has about forty times the numbers an item, and nothing to learn with them: at most .04 of AUC are lost by equal training."""
     world, options = CoActing(6000, acts=False), {"dim": 4, "hidden": (32,)}
-    assert held_out(CAN, world, 5000, options, **FITTING) > held_out(MLP, world, 5000, options, **FITTING) - 0.04
+    beats(-0.04, CAN=held_out(CAN, world, 5000, options, **FITTING), MLP=held_out(MLP, world, 5000, options, **FITTING))

@@ -9,6 +9,7 @@ from palate.evaluation.metrics.rating import auc
 from palate.rank.behavior.din import DIN
 from palate.rank.behavior.sim import SIM
 from palate.training.trainer import Trainer
+from tests.conftest import Beats
 from tests.worlds import LongAgo, columns, labelled, schema_of_everything
 
 SCHEMA = schema_of_everything()
@@ -85,16 +86,16 @@ def test_hard_search_goes_by_a_feature_that_the_history_shows() -> None:
         made(hard="scene")
 
 
-def test_hard_search_finds_what_lies_far_back() -> None:
+def test_hard_search_finds_what_lies_far_back(beats: Beats) -> None:
     world = LongAgo(240)
-    assert held_out(SIM, world, 5500, 3, hard="genre") > held_out(DIN, world, 100, 3) + 0.3
+    beats(0.3, SIM=held_out(SIM, world, 5500, 3, hard="genre"), DIN=held_out(DIN, world, 100, 3))
 
 
-def test_soft_search_finds_what_lies_far_back() -> None:
-    assert held_out(SIM, LongAgo(240), 5500, 3) > 0.5 + 0.2  # the last 100 events say nothing: what sees only them is at 0.5 (see above)
+def test_soft_search_finds_what_lies_far_back(beats: Beats) -> None:
+    beats(0.2, SIM=held_out(SIM, LongAgo(240), 5500, 3), chance=0.5)  # the last 100 events say nothing: what sees only them is there (see above)
 
 
 @pytest.mark.parametrize("hard", ["", "genre"])
-def test_it_does_not_lose_where_the_last_events_say_all(hard: str) -> None:
+def test_it_does_not_lose_where_the_last_events_say_all(beats: Beats, hard: str) -> None:
     world = LongAgo(240, ago=False, since=100)
-    assert held_out(SIM, world, 200, 4, hard=hard) > held_out(DIN, world, 100, 4) - 0.02
+    beats(-0.02, SIM=held_out(SIM, world, 200, 4, hard=hard), DIN=held_out(DIN, world, 100, 4))

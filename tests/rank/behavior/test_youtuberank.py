@@ -6,6 +6,7 @@ from palate.batch import Batch
 from palate.datasets.pointwise import Pointwise
 from palate.rank.behavior.youtuberank import KNOTS, YouTubeRank
 from palate.rank.interaction.mlp import MLP
+from tests.conftest import Beats
 from tests.rank.behavior.judged import held_out
 from tests.worlds import Curved, columns, labelled, schema_of_everything
 
@@ -43,13 +44,13 @@ def test_a_number_becomes_its_rank_among_the_training_rows() -> None:
     assert abs(float(strange[4]) - 0.25) < 2 / KNOTS
 
 
-def test_squares_and_roots_help_where_odds_rise_and_fall() -> None:
+def test_squares_and_roots_help_where_odds_rise_and_fall(beats: Beats) -> None:
     world = Curved(4000)
     found = held_out(YouTubeRank, world, 2000, SMALL, **FITTING)
-    assert found > held_out(YouTubeRank, world, 2000, {**SMALL, "powers": False}, **FITTING) + 0.03
-    assert found > held_out(MLP, world, 2000, SMALL, **FITTING) + 0.05
+    beats(0.03, YouTubeRank=found, without_powers=held_out(YouTubeRank, world, 2000, {**SMALL, "powers": False}, **FITTING))
+    beats(0.05, YouTubeRank=found, MLP=held_out(MLP, world, 2000, SMALL, **FITTING))
 
 
-def test_they_do_no_harm_where_odds_only_rise() -> None:
+def test_they_do_no_harm_where_odds_only_rise(beats: Beats) -> None:
     world = Curved(4000, curved=False)
-    assert held_out(YouTubeRank, world, 2000, SMALL, **FITTING) > held_out(MLP, world, 2000, SMALL, **FITTING) - 0.01
+    beats(-0.01, YouTubeRank=held_out(YouTubeRank, world, 2000, SMALL, **FITTING), MLP=held_out(MLP, world, 2000, SMALL, **FITTING))

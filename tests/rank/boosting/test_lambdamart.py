@@ -11,7 +11,8 @@ from palate.rank.boosting.gbdt import GBDT
 from palate.rank.boosting.lambdamart import LambdaMART, platt
 from palate.rank.boosting.rows import Rows
 from palate.schema import Feature, Label, Schema
-from tests.worlds import levelled
+from tests.conftest import Beats
+from tests.worlds import levelled, more
 
 
 @cache
@@ -19,7 +20,7 @@ def judged(cls: type[GBDT], uneven: bool) -> tuple[float, float]:
     """NDCG@10 and log loss on lists that were not learnt from, the means over three worlds."""
     found = []
     for seed in (0, 3, 6):
-        (schema, train), (_, valid), (_, test) = (levelled(lists, uneven, seed + n) for n, lists in enumerate((300, 100, 400)))
+        (schema, train), (_, valid), (_, test) = (levelled(lists, uneven, seed + n) for n, lists in enumerate((more(300), 100, 400)))
         torch.manual_seed(0)
         forest = cls(schema, trees=40, leaves=8, learning_rate=0.1).fit(train, valid)
         batch = test.batch(torch.arange(len(test)))
@@ -29,15 +30,15 @@ def judged(cls: type[GBDT], uneven: bool) -> tuple[float, float]:
     return tuple(np.mean(found, 0))
 
 
-def test_it_wins_ndcg_where_log_loss_is_about_something_else() -> None:
+def test_it_wins_ndcg_where_log_loss_is_about_something_else(beats: Beats) -> None:
     """With the same few trees: GBDT's go into what each list is worth as a whole, LambdaMART's into the order within."""
     (order, loss), (plain, plain_loss) = judged(LambdaMART, True), judged(GBDT, True)
-    assert order > plain + 0.008
+    beats(0.008, "NDCG@10", LambdaMART=order, GBDT=plain)
     assert loss > plain_loss + 0.1  # they do disagree
 
 
-def test_it_loses_little_where_they_agree() -> None:
-    assert judged(LambdaMART, False)[0] > judged(GBDT, False)[0] - 0.01
+def test_it_loses_little_where_they_agree(beats: Beats) -> None:
+    beats(-0.01, "NDCG@10", LambdaMART=judged(LambdaMART, False)[0], GBDT=judged(GBDT, False)[0])
 
 
 def test_the_order_is_that_of_the_trees_and_the_mean_that_of_the_labels() -> None:

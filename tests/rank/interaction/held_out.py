@@ -14,6 +14,7 @@ from palate.datasets.pointwise import Pointwise
 from palate.evaluation.metrics.rating import auc
 from palate.schema import Schema
 from palate.training.trainer import Trainer
+from tests.worlds import more
 
 World = Callable[..., tuple[Schema, Pointwise]]
 
@@ -26,7 +27,7 @@ def held_out(cls: type[Ranker], world: World, *, rows: int, of: Any = (), epochs
 @cache
 def _held_out(cls: type[Ranker], world: World, rows: int, of: Any, epochs: int, seeds: int, options: Any) -> float:
     torch.set_num_threads(1)
-    schema, train = world(rows, *of, seed=0)
+    schema, train = world(more(rows), *of, seed=0)
     batch = world(4000, *of, seed=1)[1].batch(torch.arange(4000))
     found = []
     for seed in range(seeds):

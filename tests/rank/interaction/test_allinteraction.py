@@ -4,6 +4,7 @@ import torch
 from palate.batch import Batch
 from palate.rank.interaction.allinteraction import AllInteraction
 from palate.rank.interaction.mlp import MLP
+from tests.conftest import Beats
 from tests.rank.interaction.stopped import stopped
 from tests.worlds import additive, columns, products, schema_of_everything
 
@@ -31,13 +32,13 @@ def test_mixes_are_at_least_one() -> None:
 
 
 @pytest.mark.parametrize("gates", [False, True])
-def test_products_of_numbers(gates: bool) -> None:
-    """.01 above the plain tower of as many units."""
+def test_products_of_numbers(beats: Beats, gates: bool) -> None:
+    """Over the plain tower of as many units."""
     world, small = products(), {"dim": 8, "hidden": (16,)}
-    assert stopped(AllInteraction, world, gates=gates, **small) > stopped(MLP, world, **small) + 0.01
+    beats(0.01, AllInteraction=stopped(AllInteraction, world, gates=gates, **small), MLP=stopped(MLP, world, **small))
 
 
 @pytest.mark.parametrize("gates", [False, True])
-def test_nothing_is_lost_where_nothing_is_crossed(gates: bool) -> None:
+def test_nothing_is_lost_where_nothing_is_crossed(beats: Beats, gates: bool) -> None:
     world, small = additive(), {"dim": 8, "hidden": (32, 16)}
-    assert stopped(AllInteraction, world, gates=gates, **small) > stopped(MLP, world, **small) - 0.01
+    beats(-0.01, AllInteraction=stopped(AllInteraction, world, gates=gates, **small), MLP=stopped(MLP, world, **small))

@@ -4,6 +4,7 @@ from palate.batch import Batch
 from palate.rank.interaction.autoint import AutoInt
 from palate.rank.interaction.mlp import MLP
 from palate.rank.interaction.nfm import NFM
+from tests.conftest import Beats
 from tests.rank.interaction.held_out import held_out
 from tests.worlds import columns, schema_of_everything, slots
 
@@ -31,12 +32,12 @@ def test_it_is_the_formula_of_the_paper() -> None:
         torch.testing.assert_close(model(batch), expected)
 
 
-def test_it_finds_the_slot_that_matters_in_this_row() -> None:
+def test_it_finds_the_slot_that_matters_in_this_row(beats: Beats) -> None:
     own = held_out(AutoInt, slots, **TURNED, blocks=1, per_head=8)
-    assert own > held_out(NFM, slots, **TURNED, hidden=(), batch_norm=False) + 0.15  # a factorization machine
-    assert own > held_out(MLP, slots, **TURNED, hidden=(64, 64)) + 0.02  # nine times its weights
+    beats(0.15, AutoInt=own, FM=held_out(NFM, slots, **TURNED, hidden=(), batch_norm=False))
+    beats(0.02, AutoInt=own, MLP=held_out(MLP, slots, **TURNED, hidden=(64, 64)))  # nine times its weights
 
 
-def test_nothing_is_lost_where_pairs_are_enough() -> None:
+def test_nothing_is_lost_where_pairs_are_enough(beats: Beats) -> None:
     own = held_out(AutoInt, slots, **PLAIN, blocks=1, per_head=8)
-    assert own > held_out(NFM, slots, **PLAIN, hidden=(), batch_norm=False) - 0.01
+    beats(-0.01, AutoInt=own, FM=held_out(NFM, slots, **PLAIN, hidden=(), batch_norm=False))

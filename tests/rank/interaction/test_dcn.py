@@ -4,6 +4,7 @@ from palate.batch import Batch
 from palate.rank.interaction.dcn import DCN
 from palate.rank.interaction.mlp import MLP
 from palate.rank.interaction.nfm import NFM
+from tests.conftest import Beats
 from tests.rank.interaction.held_out import held_out
 from tests.worlds import columns, polynomial, schema_of_everything
 
@@ -29,12 +30,13 @@ def test_it_is_the_formula_of_the_paper() -> None:
     torch.testing.assert_close(model(batch), torch.cat([crossed, deep], 1) @ weights + last.bias)
 
 
-def test_a_product_of_three_is_found_where_a_tower_needs_more_weights() -> None:
+def test_a_product_of_three_is_found_where_a_tower_needs_more_weights(beats: Beats) -> None:
     own = held_out(DCN, polynomial, **PRODUCT, hidden=(16,), layers=2)
-    assert own > held_out(NFM, polynomial, **PRODUCT, hidden=(), batch_norm=False) + 0.25  # a factorization machine: pairs only
-    assert own > held_out(MLP, polynomial, **PRODUCT, hidden=(16,)) + 0.04
-    assert own > held_out(MLP, polynomial, **PRODUCT, hidden=(32, 16)) + 0.005  # twice its weights
+    beats(0.25, DCN=own, FM=held_out(NFM, polynomial, **PRODUCT, hidden=(), batch_norm=False))  # pairs only
+    beats(0.04, DCN=own, MLP=held_out(MLP, polynomial, **PRODUCT, hidden=(16,)))
+    beats(0.005, DCN=own, larger_MLP=held_out(MLP, polynomial, **PRODUCT, hidden=(32, 16)))  # twice its weights
 
 
-def test_nothing_is_lost_where_pairs_are_enough() -> None:
-    assert held_out(DCN, polynomial, **PLAIN, hidden=(16,), layers=2) > held_out(MLP, polynomial, **PLAIN, hidden=(16,)) - 0.01
+def test_nothing_is_lost_where_pairs_are_enough(beats: Beats) -> None:
+    own = held_out(DCN, polynomial, **PLAIN, hidden=(16,), layers=2)
+    beats(-0.01, DCN=own, MLP=held_out(MLP, polynomial, **PLAIN, hidden=(16,)))

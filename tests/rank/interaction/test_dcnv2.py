@@ -6,6 +6,7 @@ from palate.rank.interaction.dcn import DCN
 from palate.rank.interaction.dcnv2 import DCNv2
 from palate.rank.interaction.mlp import MLP
 from palate.rank.interaction.nfm import NFM
+from tests.conftest import Beats
 from tests.rank.interaction.held_out import held_out
 from tests.worlds import columns, polynomial, schema_of_everything
 
@@ -30,19 +31,19 @@ def test_it_is_the_formula_of_the_paper(form: str) -> None:
     torch.testing.assert_close(model(batch), expected)
 
 
-def test_several_products_of_three_are_found() -> None:
+def test_several_products_of_three_are_found(beats: Beats) -> None:
     own = held_out(DCNv2, polynomial, **PRODUCTS, hidden=(16,), layers=2, form="parallel")
-    assert own > held_out(NFM, polynomial, **PRODUCTS, hidden=(), batch_norm=False) + 0.3  # a factorization machine: pairs only
-    assert own > held_out(MLP, polynomial, **PRODUCTS, hidden=(64, 64)) + 0.02  # a third more weights
-    assert own > held_out(DCN, polynomial, **PRODUCTS, hidden=(16,), layers=2) + 0.05  # a vector in place of the matrix
+    beats(0.3, DCNv2=own, FM=held_out(NFM, polynomial, **PRODUCTS, hidden=(), batch_norm=False))  # pairs only
+    beats(0.02, DCNv2=own, MLP=held_out(MLP, polynomial, **PRODUCTS, hidden=(64, 64)))  # a third more weights
+    beats(0.05, DCNv2=own, DCN=held_out(DCN, polynomial, **PRODUCTS, hidden=(16,), layers=2))  # a vector in place of the matrix
 
 
 @pytest.mark.parametrize("options", [{"form": "stacked"}, {"form": "parallel", "rank": 8}], ids=str)
-def test_stacked_or_of_low_rank_they_are_found_too(options: dict[str, object]) -> None:
+def test_stacked_or_of_low_rank_they_are_found_too(beats: Beats, options: dict[str, object]) -> None:
     own = held_out(DCNv2, polynomial, **PRODUCTS, hidden=(16,), layers=2, **options)
-    assert own > held_out(MLP, polynomial, **PRODUCTS, hidden=(64, 64)) + 0.01
+    beats(0.01, DCNv2=own, MLP=held_out(MLP, polynomial, **PRODUCTS, hidden=(64, 64)))
 
 
-def test_nothing_is_lost_where_pairs_are_enough() -> None:
+def test_nothing_is_lost_where_pairs_are_enough(beats: Beats) -> None:
     own = held_out(DCNv2, polynomial, **PLAIN, hidden=(16,), layers=2, form="parallel")
-    assert own > held_out(MLP, polynomial, **PLAIN, hidden=(16,)) - 0.01
+    beats(-0.01, DCNv2=own, MLP=held_out(MLP, polynomial, **PLAIN, hidden=(16,)))

@@ -8,6 +8,7 @@ from palate.rank.interaction.deepfm import DeepFM
 from palate.rank.interaction.fibinet import FiBiNET
 from palate.rank.interaction.mlp import MLP
 from palate.schema import Schema
+from tests.conftest import Beats
 from tests.rank.interaction.stopped import stopped
 from tests.worlds import additive, columns, parity, ring, schema_of_everything
 
@@ -40,18 +41,19 @@ def test_one_feature_has_no_pair() -> None:
         FiBiNET(Schema(SCHEMA.features[:1], SCHEMA.labels))
 
 
-def test_a_ring_needs_a_matrix_between_the_two() -> None:
-    """Inner products of one table are the same whichever way round, bilinear ones are not: .2 apart, read by the same linear layer."""
+def test_a_ring_needs_a_matrix_between_the_two(beats: Beats) -> None:
+    """Inner products of one table are the same whichever way round, bilinear ones are not; both are read by the same linear layer."""
     world = ring()
-    assert stopped(FiBiNET, world, dim=8, hidden=(), pairs="all") > 0.2 + stopped(DeepFM, world, dim=8, hidden=(), form="serial")
+    own = stopped(FiBiNET, world, dim=8, hidden=(), pairs="all")
+    beats(0.2, FiBiNET=own, DeepFM=stopped(DeepFM, world, dim=8, hidden=(), form="serial"))
 
 
-def test_fields_that_say_nothing() -> None:
+def test_fields_that_say_nothing(beats: Beats) -> None:
     """Eight of twelve fields are noise, and the pairs they add do no harm. That the excitation helps here is not claimed: see the model."""
     world, small = parity(noise=8), {"dim": 8, "hidden": (32, 16), "learning_rate": 0.002}
-    assert stopped(FiBiNET, world, **small) > stopped(MLP, world, **small) - 0.01
+    beats(-0.01, FiBiNET=stopped(FiBiNET, world, **small), MLP=stopped(MLP, world, **small))
 
 
-def test_nothing_is_lost_where_nothing_is_crossed() -> None:
+def test_nothing_is_lost_where_nothing_is_crossed(beats: Beats) -> None:
     world, small = additive(), {"dim": 8, "hidden": (32, 16)}
-    assert stopped(FiBiNET, world, **small) > stopped(MLP, world, **small) - 0.015
+    beats(-0.015, FiBiNET=stopped(FiBiNET, world, **small), MLP=stopped(MLP, world, **small))

@@ -6,6 +6,7 @@ import torch
 from palate.batch import Batch
 from palate.rank.interaction.finalmlp import FinalMLP
 from palate.rank.interaction.mlp import MLP
+from tests.conftest import Beats
 from tests.rank.interaction.stopped import stopped
 from tests.worlds import additive, columns, schema_of_everything, two_sides
 
@@ -53,12 +54,12 @@ def test_what_cannot_be_is_named(options: dict[str, Any], text: str) -> None:
         FinalMLP(SCHEMA, **{**SMALL, **options})
 
 
-def test_two_sides_that_are_multiplied() -> None:
-    """.015 above the plain tower of as many units in all; .03, .00 and .03 in the worlds of seeds 0, 1 and 2."""
+def test_two_sides_that_are_multiplied(beats: Beats) -> None:
+    """Over the plain tower of as many units in all; .03, .00 and .03 in the worlds of seeds 0, 1 and 2."""
     world, small = two_sides(), {"dim": 8, "learning_rate": 0.01}
-    assert stopped(FinalMLP, world, hidden=(8,), other=(8,), **small) > stopped(MLP, world, hidden=(16,), **small) + 0.015
+    beats(0.015, FinalMLP=stopped(FinalMLP, world, hidden=(8,), other=(8,), **small), MLP=stopped(MLP, world, hidden=(16,), **small))
 
 
-def test_nothing_is_lost_where_nothing_is_crossed() -> None:
+def test_nothing_is_lost_where_nothing_is_crossed(beats: Beats) -> None:
     world, small = additive(), {"dim": 8, "hidden": (32, 16)}
-    assert stopped(FinalMLP, world, other=(32, 16), **small) > stopped(MLP, world, **small) - 0.01
+    beats(-0.01, FinalMLP=stopped(FinalMLP, world, other=(32, 16), **small), MLP=stopped(MLP, world, **small))

@@ -5,6 +5,7 @@ from palate.batch import Batch
 from palate.rank.interaction.dcnv2 import DCNv2
 from palate.rank.interaction.gdcn import GDCN
 from palate.rank.interaction.mlp import MLP
+from tests.conftest import Beats
 from tests.rank.interaction.held_out import held_out
 from tests.worlds import columns, polynomial, schema_of_everything, switched
 
@@ -31,17 +32,17 @@ def test_it_is_the_formula_of_the_paper(form: str) -> None:
     torch.testing.assert_close(model(batch), expected)
 
 
-def test_the_gate_switches_products_on_and_off() -> None:
+def test_the_gate_switches_products_on_and_off(beats: Beats) -> None:
     """One layer makes pairs only; with the gate it also knows when each counts."""
     options = {"rows": 3000, "epochs": 15, "hidden": (), "layers": 1}
-    assert held_out(GDCN, switched, **options) > held_out(DCNv2, switched, **options) + 0.12
+    beats(0.12, GDCN=held_out(GDCN, switched, **options), DCNv2=held_out(DCNv2, switched, **options))
 
 
-def test_products_of_three_are_found() -> None:
+def test_products_of_three_are_found(beats: Beats) -> None:
     own = held_out(GDCN, polynomial, **PRODUCTS, hidden=(16,), layers=2, form="parallel")
-    assert own > held_out(MLP, polynomial, **PRODUCTS, hidden=(64, 64)) + 0.015
+    beats(0.015, GDCN=own, MLP=held_out(MLP, polynomial, **PRODUCTS, hidden=(64, 64)))
 
 
-def test_nothing_is_lost_where_pairs_are_enough() -> None:
+def test_nothing_is_lost_where_pairs_are_enough(beats: Beats) -> None:
     own = held_out(GDCN, polynomial, **PLAIN, hidden=(16,), layers=2, form="parallel")
-    assert own > held_out(MLP, polynomial, **PLAIN, hidden=(16,)) - 0.01
+    beats(-0.01, GDCN=own, MLP=held_out(MLP, polynomial, **PLAIN, hidden=(16,)))

@@ -4,6 +4,7 @@ import torch
 from palate.batch import Batch
 from palate.rank.interaction.mixedcross import MixedCross
 from palate.rank.interaction.mlp import MLP
+from tests.conftest import Beats
 from tests.rank.interaction.stopped import stopped
 from tests.worlds import additive, columns, products, ring, schema_of_everything
 
@@ -39,18 +40,18 @@ def test_kinds_that_cannot_be_are_refused(kinds: tuple[str, ...], dim: int) -> N
         MixedCross(SCHEMA, dim=dim, kinds=kinds)
 
 
-def test_one_kind_alone_is_not_enough_in_a_ring() -> None:
-    """Without the heads that turn a vector the world cannot be told: .1 is lost, read by the same linear layer."""
+def test_one_kind_alone_is_not_enough_in_a_ring(beats: Beats) -> None:
+    """Without the heads that turn a vector the world cannot be told; both are read by the same linear layer."""
     world, small = ring(), {"dim": 8, "hidden": ()}
-    assert stopped(MixedCross, world, **small) > 0.1 + stopped(MixedCross, world, kinds=("fm",), **small)
+    beats(0.1, MixedCross=stopped(MixedCross, world, **small), only_fm=stopped(MixedCross, world, kinds=("fm",), **small))
 
 
-def test_products_of_numbers() -> None:
-    """.01 above the plain tower of as many units."""
+def test_products_of_numbers(beats: Beats) -> None:
+    """Over the plain tower of as many units."""
     world, small = products(), {"dim": 8, "hidden": (16,)}
-    assert stopped(MixedCross, world, **small) > stopped(MLP, world, **small) + 0.01
+    beats(0.01, MixedCross=stopped(MixedCross, world, **small), MLP=stopped(MLP, world, **small))
 
 
-def test_nothing_is_lost_where_nothing_is_crossed() -> None:
+def test_nothing_is_lost_where_nothing_is_crossed(beats: Beats) -> None:
     world, small = additive(), {"dim": 8, "hidden": (32, 16)}
-    assert stopped(MixedCross, world, **small) > stopped(MLP, world, **small) - 0.01
+    beats(-0.01, MixedCross=stopped(MixedCross, world, **small), MLP=stopped(MLP, world, **small))

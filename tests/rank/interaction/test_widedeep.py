@@ -8,7 +8,8 @@ from palate.rank.interaction.widedeep import WideDeep
 from palate.rank.linear.lr import LR
 from palate.schema import Feature, Label, Schema
 from palate.training.trainer import Trainer
-from tests.worlds import columns, exceptions
+from tests.conftest import Beats
+from tests.worlds import columns, exceptions, more
 
 SCHEMA = Schema((Feature("a", "user", "category", 9), Feature("b", "item", "category", 7), Feature("c", "item", "number")), (Label("x"),))
 CROSSES = (("user", "item"),)
@@ -41,7 +42,7 @@ def test_the_wide_part_goes_by_ftrl_and_the_rest_by_the_trainer() -> None:
 
 
 def judged(make: object, share: float) -> float:
-    (schema, train), (_, test) = exceptions(10_000, 0, share), exceptions(4000, 0, share, part=1)
+    (schema, train), (_, test) = exceptions(more(10_000), 0, share), exceptions(4000, 0, share, part=1)
     torch.manual_seed(0)
     model: Ranker = make(schema)  # type: ignore[operator]
     batch = test.batch(torch.arange(len(test)))
@@ -58,11 +59,11 @@ def deep(schema: Schema) -> MLP:
     return MLP(schema, dim=8, hidden=(32, 16))
 
 
-def test_where_rare_pairs_are_exceptions_both_beat_either() -> None:
+def test_where_rare_pairs_are_exceptions_both_beat_either(beats: Beats) -> None:
     joint = judged(both, 0.5)
-    assert joint > judged(deep, 0.5) + 0.05
-    assert joint > judged(lambda schema: LR(schema, crosses=CROSSES), 0.5) + 0.02
+    beats(0.05, WideDeep=joint, MLP=judged(deep, 0.5))
+    beats(0.02, WideDeep=joint, LR=judged(lambda schema: LR(schema, crosses=CROSSES), 0.5))
 
 
-def test_where_there_are_no_exceptions_it_loses_little() -> None:
-    assert judged(both, 0.0) > judged(deep, 0.0) - 0.01
+def test_where_there_are_no_exceptions_it_loses_little(beats: Beats) -> None:
+    beats(-0.01, WideDeep=judged(both, 0.0), MLP=judged(deep, 0.0))

@@ -4,6 +4,7 @@ from palate.batch import Batch
 from palate.rank.interaction.mlp import MLP
 from palate.rank.interaction.nfm import NFM
 from palate.rank.interaction.xdeepfm import xDeepFM
+from tests.conftest import Beats
 from tests.rank.interaction.held_out import held_out
 from tests.worlds import columns, polynomial, schema_of_everything
 
@@ -28,12 +29,12 @@ def test_it_is_the_formula_of_the_paper() -> None:
     torch.testing.assert_close(model(batch), expected)
 
 
-def test_several_products_of_three_are_found() -> None:
+def test_several_products_of_three_are_found(beats: Beats) -> None:
     own = held_out(xDeepFM, polynomial, **PRODUCTS, hidden=(16,), maps=(8, 8))
-    assert own > held_out(NFM, polynomial, **PRODUCTS, hidden=(), batch_norm=False) + 0.3  # a factorization machine: pairs only
-    assert own > held_out(MLP, polynomial, **PRODUCTS, hidden=(64, 64)) + 0.02  # almost five times its weights
+    beats(0.3, xDeepFM=own, FM=held_out(NFM, polynomial, **PRODUCTS, hidden=(), batch_norm=False))  # pairs only
+    beats(0.02, xDeepFM=own, MLP=held_out(MLP, polynomial, **PRODUCTS, hidden=(64, 64)))  # almost five times its weights
 
 
-def test_nothing_is_lost_where_pairs_are_enough() -> None:
+def test_nothing_is_lost_where_pairs_are_enough(beats: Beats) -> None:
     own = held_out(xDeepFM, polynomial, **PLAIN, hidden=(16,), maps=(8, 8))
-    assert own > held_out(MLP, polynomial, **PLAIN, hidden=(16,)) - 0.01
+    beats(-0.01, xDeepFM=own, MLP=held_out(MLP, polynomial, **PLAIN, hidden=(16,)))

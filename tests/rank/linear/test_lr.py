@@ -11,7 +11,8 @@ from palate.evaluation.metrics.rating import auc, log_loss
 from palate.rank.linear.lr import LR
 from palate.schema import Feature, Label, Schema
 from palate.training.trainer import Trainer
-from tests.worlds import Levels, columns, mostly_noise
+from tests.conftest import Beats
+from tests.worlds import Levels, columns, more, mostly_noise
 
 SCHEMA = Schema((Feature("a", "user", "category", 9), Feature("b", "item", "category", 7), Feature("c", "item", "number")), (Label("x"), Label("y")))
 
@@ -38,26 +39,26 @@ def judged(schema: Schema, train: Pointwise, test: Pointwise, **options: Any) ->
 FTRL = {"optimizer": "ftrl", "tables": "ftrl", "learning_rate": 1.0, "l1": 0.4}
 
 
-def test_where_99_of_100_features_are_noise_ftrl_sets_them_to_0_and_predicts_better() -> None:
-    (schema, train), (_, test) = mostly_noise(4000, seed=0), mostly_noise(4000, seed=0, part=1)
+def test_where_99_of_100_features_are_noise_ftrl_sets_them_to_0_and_predicts_better(beats: Beats) -> None:
+    (schema, train), (_, test) = mostly_noise(more(4000), seed=0), mostly_noise(4000, seed=0, part=1)
     model, sparse = judged(schema, train, test, **FTRL)
     _, adam = judged(schema, train, test, learning_rate=0.01)
     _, sgd = judged(schema, train, test, optimizer="sgd", tables="sgd", learning_rate=1.0)
     weights = model.wide.embedding.table.weight[:, 0]
     assert float((weights[22:] == 0).float().mean()) > 0.9  # measured .95
     assert int((weights[2:22] != 0).sum()) >= 17
-    assert sparse > sgd + 0.01  # measured .777 against .755
-    assert sparse > adam + 0.05  # measured .777 against .699
+    beats(0.01, LR_by_FTRL=sparse, LR_by_SGD=sgd)  # measured .777 against .755
+    beats(0.05, LR_by_FTRL=sparse, LR_by_Adam=adam)  # measured .777 against .699
 
 
-def test_where_nothing_is_noise_ftrl_loses_nothing() -> None:
-    (schema, train), (_, test) = mostly_noise(4000, seed=0, noise=0), mostly_noise(4000, seed=0, noise=0, part=1)
-    assert judged(schema, train, test, **FTRL)[1] > judged(schema, train, test, learning_rate=0.01)[1] - 0.005
+def test_where_nothing_is_noise_ftrl_loses_nothing(beats: Beats) -> None:
+    (schema, train), (_, test) = mostly_noise(more(4000), seed=0, noise=0), mostly_noise(4000, seed=0, noise=0, part=1)
+    beats(-0.005, LR_by_FTRL=judged(schema, train, test, **FTRL)[1], LR_by_Adam=judged(schema, train, test, learning_rate=0.01)[1])
 
 
 def ordered(loss: str, levels: bool) -> tuple[float, float]:
     """NDCG@3 and log loss on lists that were not learnt from."""
-    train, test = Levels(800, levels, seed=1), Levels(800, levels, seed=2)
+    train, test = Levels(more(800), levels, seed=1), Levels(800, levels, seed=2)
     torch.manual_seed(0)
     model = LR(Schema(train.features, (Label("take", loss=loss),)))
     Trainer(epochs=15, batch_size=50, learning_rate=0.02).fit(model, train.rows().by_group())
@@ -67,11 +68,11 @@ def ordered(loss: str, levels: bool) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("loss", ["lambdarank@3", "lambdarank", "softmax", "listnet", "bpr"])
-def test_where_ndcg_and_log_loss_disagree_a_loss_over_lists_wins_the_first_and_loses_the_second(loss: str) -> None:
+def test_where_ndcg_and_log_loss_disagree_a_loss_over_lists_wins_the_first_and_loses_the_second(beats: Beats, loss: str) -> None:
     plain, own = ordered("", levels=True), ordered(loss, levels=True)
-    assert own[0] > plain[0] + 0.1
+    beats(0.1, "NDCG@3", LR_by_list=own[0], LR_by_row=plain[0])
     assert own[1] > plain[1]
 
 
-def test_where_they_agree_lambdarank_loses_nothing() -> None:
-    assert ordered("lambdarank@3", levels=False)[0] > ordered("", levels=False)[0] - 0.01
+def test_where_they_agree_lambdarank_loses_nothing(beats: Beats) -> None:
+    beats(-0.01, "NDCG@3", LR_by_list=ordered("lambdarank@3", levels=False)[0], LR_by_row=ordered("", levels=False)[0])
