@@ -40,6 +40,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("IALS", "recall", "recall.factor.ials:IALS", "implicit-feedback matrix factorization by alternating least squares", "Hu, Koren, Volinsky, ICDM 2008"),
     Entry("EASE", "recall", "recall.factor.ease:EASE", "each item as a weighted sum of the others, in closed form", "Steck, WWW 2019"),
     Entry("SLIM", "recall", "recall.factor.slim:SLIM", "each item as a sparse, non-negative weighted sum of the others", "Ning, Karypis, ICDM 2011"),
+    Entry("BPR", "recall", "recall.factor.bpr:BPR", "factors learned from pairs of what was taken and what not", "Rendle et al., UAI 2009"),
     Entry("Content", "recall", "recall.content.content:Content", "items whose attributes resemble the liked ones'", "Pazzani, Billsus, The Adaptive Web, 2007"),
     Entry("SASRec", "recall", "recall.sequential.sasrec:SASRec", "self-attention over what a user took, each place foretelling the next", "Kang, McAuley, ICDM 2018"),
     Entry("DSSM", "recall", "recall.two_tower.dssm:DSSM", "a user tower and an item tower joined by their inner product", "Huang et al., CIKM 2013; Yi et al., RecSys 2019"),
