@@ -28,7 +28,13 @@ _FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def id_fault(value: Any) -> str:
-    """What is wrong with an id, or "". An id is a string of 1 to 512 bytes of UTF-8 without control characters."""
+    """What is wrong with an id that comes in, or "". An id is a string of 1 to 512 bytes of UTF-8, not of blanks only, without control
+    characters."""
+    return unfit(value) or ("consists of blanks" if value.isspace() else "")
+
+
+def unfit(value: Any) -> str:
+    """What keeps a value from being an id of a catalogue. Blanks do not: logs of older releases hold such ids, and are read."""
     if not isinstance(value, str):
         return "is missing" if value is None else f"must be a string, not {type(value).__name__}"
     if not value:
@@ -169,7 +175,7 @@ class Catalogue:
 
     def add(self, id: str, attributes: Mapping[str, Any] | None = None, created: int | None = None) -> int:
         """A row for ``id`` (an id that has one is updated). Raises ValueError for a bad id or attribute."""
-        fault = id_fault(id)
+        fault = unfit(id)
         if fault:
             raise ValueError(f"id of {self.name}: {id!r:.80} {fault}")
         with self._writing:
@@ -219,7 +225,7 @@ class Catalogue:
         """The attributes as they will be kept; ValueError names the first that cannot be."""
         clean = {}
         for name, value in attributes.items():
-            if id_fault(name) or name in ("id", CREATED, AVAILABLE):
+            if unfit(name) or name in ("id", CREATED, AVAILABLE):
                 raise ValueError(f"attribute of {self.name}: {name!r:.80} is not a name that can be used")
             kept, kind = self._value(name, value)
             known = self._kinds.get(name, "")
@@ -330,7 +336,7 @@ class Catalogue:
             repeated = frame.filter(frame["id"].is_duplicated() & (frame["id"].cast(polars.String) != ""))["id"][0]
             raise ValueError(f"table of {name} has the id {repeated!r} more than once")
         for one in made.ids:
-            if one and (len(one) > MOST_BYTES // 4 or not one.isprintable()) and (fault := id_fault(one)):
+            if one and (len(one) > MOST_BYTES // 4 or not one.isprintable()) and (fault := unfit(one)):
                 raise ValueError(f"id of {name}: {one!r:.80} {fault}")
         for column in frame.columns:
             if column in ("id", CREATED, AVAILABLE):

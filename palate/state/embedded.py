@@ -20,7 +20,7 @@ import polars
 from numpy.typing import NDArray
 
 from palate.candidates import DAY, Histories, Ints, Ragged, Request
-from palate.state.catalogue import Catalogue, id_fault
+from palate.state.catalogue import Catalogue, id_fault, unfit
 from palate.state.check import Fault, Outcome, SoundEvent, check, dead_letter
 from palate.state.consumed import Consumed
 from palate.state.frames import events_frame, pages_frame
@@ -416,7 +416,7 @@ class Embedded:
 
         After it returns no byte of the id is in the folder. Takes as long as writing the log's file anew.
         """
-        if fault := id_fault(user):
+        if fault := unfit(user):
             raise ValueError(f"id of users: {user!r:.80} {fault}")
         mark = hashed(self._secret, user)
         at = max(self._clock(), self._counts.latest)

@@ -1,8 +1,8 @@
 """The state's own log as a world to train on: what users did, and the pages they were shown.
 
 Each place of a page becomes an event of kind "impression" at the page's moment, with ``request_id``, ``position`` and ``propensity``; what
-users did refers to the same ``request_id``. An event that names the page of another user counts as one without a page. What was shown and passed over is no positive (no signal of a recipe need name it) and no
-negative for recall either: signals decide what an event means.
+users did refers to the same ``request_id``. An event that names the page of another user counts as one without a page. What was shown
+and passed over is no positive (no signal of a recipe need name it) and no negative for recall either: signals decide what an event means.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _world(events: pl.DataFrame, pages: pl.DataFrame, users: Catalogue, items: C
         own = events[name].to_list() if name in events.columns and name != "scene" else [None] * len(events)
         named = [context.get(name) if mine is None else mine for mine, context in zip(own, asked, strict=True)]
         frame = frame.with_columns(context_column(name, [context.get(name) for context in told] + named))
-    # The log takes an id of blanks, a table does not: such a row is left out, or no training would ever begin again.
+    # A log of an older release may hold an id of blanks, a table does not: such a row is left out, or no training would ever begin again.
     made, _ = Events.of(frame.sort("time", maintain_order=True), time_unit="ms", on_bad="skip", name="the log")
     known = users.frame().filter(pl.col("id") != "")  # users who were forgotten have a row, but no name
     return World(made, known, items.frame(), "log", TERMS, log={log: last})

@@ -102,6 +102,7 @@ def test_none_all_and_no_user(made: Recommender) -> None:
         ({"k": True}, "k"),
         ({"user": ""}, "user"),
         ({"user": "a\x00b"}, "user"),
+        ({"user": "  "}, "user"),
         ({"user": "\ud800"}, "user"),
         ({"user": 7}, "user"),
         ({"user": "x" * 600}, "user"),

@@ -96,6 +96,8 @@ def test_items_and_users_are_put(service: Service) -> None:
     ]
     assert service.local.put(f"/v1/users/{quote('a/b', safe='')}", json={"attributes": {"town": "north"}}, headers=write).status_code == 201
     assert "a/b" in service.recommender.users
+    blank = service.local.put("/v1/items/%20%C2%A0", json={}, headers=write)
+    assert (blank.status_code, blank.json()["detail"]) == (422, "the id consists of blanks")
     moved = service.local.put(path, json={"attributes": {"title": "Newest"}, "created": 5}, headers=write)
     assert (moved.status_code, moved.json()["errors"][0]["pointer"]) == (409, "/created")
     wrong = service.local.put(path, json={"attributes": {"kind": ["a", "list", "where", "text", "was"]}}, headers=write)

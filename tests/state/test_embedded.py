@@ -223,7 +223,9 @@ def test_pages_are_replayed_and_their_items_not_shown_again_even_after_a_restart
         assert json.loads(frame["page"][0])["user"] == "ann"
 
 
-@pytest.mark.parametrize("page", [{}, {"request_id": ""}, {"request_id": "a", "user": "\n"}, {"request_id": "a", "score": float("nan")}])
+@pytest.mark.parametrize(
+    "page", [{}, {"request_id": ""}, {"request_id": " "}, {"request_id": "a", "user": "\n"}, {"request_id": "a", "score": float("nan")}]
+)
 def test_a_page_that_cannot_be_kept_is_an_error(page: dict[str, Any]) -> None:
     with opened(None) as state, pytest.raises(ValueError):
         state.save_page(page)
@@ -240,6 +242,8 @@ def test_new_and_changed_items_last(tmp_path: Path) -> None:
         state.withdraw("tea", True)
         with pytest.raises(KeyError):
             state.withdraw("nothing")
+        with pytest.raises(ValueError, match="consists of blanks"):
+            state.put_item("  ")
         with pytest.raises(ValueError, match="price"):
             state.put_item("tea", {"price": "dear"})
     with opened(tmp_path) as state:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import polars as pl
+from pathlib import Path
 
-from palate.state.catalogue import Catalogue
+import polars as pl
+import pytest
+
+from palate.state import check
+from palate.state.catalogue import Catalogue, unfit
 from palate.state.embedded import Embedded
 from palate.state.own import world_of
 
@@ -36,9 +40,14 @@ def test_an_event_that_names_the_page_of_another_user_counts_as_one_without_a_pa
     assert frame["request_id"].to_list() == ["r1", None, "no such page"]
 
 
-def test_an_id_of_blanks_costs_its_own_row_and_no_other() -> None:
-    with Embedded(None, Catalogue("users"), Catalogue("items")) as state:
+def test_an_id_of_blanks_in_an_older_log_costs_its_own_row_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as older, Embedded(tmp_path, Catalogue("users"), Catalogue("items")) as state:
+        older.setattr(check, "id_fault", unfit)
         state.save_page(PAGE)
-        state.append([{"user": "ann", "item": " ", "kind": "click", "time": 5}, {"user": "bob", "item": "jam", "kind": "click", "time": 6}])
+        events = [{"user": "ann", "item": " ", "kind": "click", "time": 5}, {"user": "bob", "item": "jam", "kind": "click", "time": 6}]
+        assert {one.status for one in state.append(events)} == {"accepted"}
+        digest = state.digest()
+    with Embedded(tmp_path, Catalogue("users"), Catalogue("items")) as state:
+        assert state.digest() == digest
         frame = world_of(state).events.frame
     assert frame["item"].to_list() == ["tea", "jam", "jam"]
