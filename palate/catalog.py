@@ -40,6 +40,8 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("IALS", "recall", "recall.factor.ials:IALS", "implicit-feedback matrix factorization by alternating least squares", "Hu, Koren, Volinsky, ICDM 2008"),
     Entry("EASE", "recall", "recall.factor.ease:EASE", "each item as a weighted sum of the others, in closed form", "Steck, WWW 2019"),
     Entry("SLIM", "recall", "recall.factor.slim:SLIM", "each item as a sparse, non-negative weighted sum of the others", "Ning, Karypis, ICDM 2011"),
+    Entry("SVD", "recall", "recall.factor.svd:SVD", "interactions cut down to their largest singular values (PureSVD)", "Cremonesi, Koren, Turrin, RecSys 2010"),
+    Entry("GFCF", "recall", "recall.factor.gfcf:GFCF", "a history smoothed over the graph of items, nothing trained", "Shen et al., CIKM 2021"),
     Entry("BPR", "recall", "recall.factor.bpr:BPR", "factors learned from pairs of what was taken and what not", "Rendle et al., UAI 2009"),
     Entry("Content", "recall", "recall.content.content:Content", "items whose attributes resemble the liked ones'", "Pazzani, Billsus, The Adaptive Web, 2007"),
     Entry("SASRec", "recall", "recall.sequential.sasrec:SASRec", "self-attention over what a user took, each place foretelling the next", "Kang, McAuley, ICDM 2018"),
