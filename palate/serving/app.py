@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import hashlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -30,6 +31,7 @@ from palate.serving.problems import Problem, in_body, in_parameter, pointer
 from palate.serving.reading import Field, check, listed, members, parse, query
 from palate.serving.routes import RULES, document
 from palate.serving.settings import Settings
+from palate.state.catalogue import id_fault
 
 T = TypeVar("T")
 
@@ -139,7 +141,7 @@ class _Endpoints:
         key = None if header is None else self._checked(header, _in_header)
         events, alone = listed(await self._body(request), self._limits)
         if key is not None:
-            events = [_with_event_id(event, key if alone else f"{key}/{place}") for place, event in enumerate(events)]
+            events = [_with_event_id(event, key if alone else _placed(key, place)) for place, event in enumerate(events)]
         outcomes = await self._do(lambda: self._recommender.record(events), _in_member)
         counts = {"accepted": 0, "duplicate": 0, "rejected": 0}
         for outcome in outcomes:
@@ -256,6 +258,12 @@ def _in_header(detail: str) -> Problem:
 
 def _in_member(kind: str, name: str, detail: str) -> Problem:
     return in_body(kind, pointer(*name.split("/")) if name else "", detail)
+
+
+def _placed(key: str, place: int) -> str:
+    """The id of one event of several under a key; a key that leaves no room for the place stands there as its hash."""
+    named = f"{key}/{place}"
+    return f"{hashlib.sha256(key.encode()).hexdigest()}/{place}" if id_fault(named) else named
 
 
 def _with_event_id(event: Any, event_id: str) -> Any:

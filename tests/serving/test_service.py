@@ -76,6 +76,15 @@ def test_a_retried_batch_counts_once_by_its_idempotency_key(service: Service) ->
     assert service.local.post("/v1/events", json=batch, headers={**headers, "Idempotency-Key": "try-2"}).json()["accepted"] == 3
 
 
+@pytest.mark.parametrize("length", [509, 510, 511, 512])
+def test_an_idempotency_key_may_be_as_long_as_it_says(service: Service, length: int) -> None:
+    batch = [{"user": user(1), "item": item(n), "kind": "click"} for n in range(12)]
+    for key in ("a" * length, "b" * length):
+        headers = {**service.key["write"], "Idempotency-Key": key}
+        assert service.local.post("/v1/events", json=batch, headers=headers).json()["accepted"] == 12
+        assert service.local.post("/v1/events", json=batch, headers=headers).json()["duplicate"] == 12
+
+
 def test_what_was_answered_2xx_is_on_disk(run: Path, tmp_path: Path) -> None:
     made = serve(run, tmp_path / "state")
     with made.local:
