@@ -21,7 +21,8 @@ class Crew(Generic[Asked, T]):
     """``await crew.do(asked)``: the calls that wait at the same time, at most ``most``, are handed to ``answer`` together, on one of
     ``workers`` threads; it gives a result or an exception for each.
 
-    At most ``queue`` calls wait. One beyond that, and one that waited longer than ``patience`` seconds, is the problem ``overloaded``.
+    At most ``queue`` calls wait. One beyond that, and one that waited longer than ``patience`` seconds, is the problem ``overloaded``; one
+    that waits at the close or comes after it, ``not-ready``.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class Crew(Generic[Asked, T]):
         self._queue: SimpleQueue[Entry | None] = SimpleQueue()
         self._limit = queue + workers * most
         self.under_way = 0  # touched by the event loop only
+        self._door, self._closed = threading.Lock(), False
         self._threads = [threading.Thread(target=self._work, name=f"palate-{name}-{n}", daemon=True) for n in range(workers)]
         for thread in self._threads:
             thread.start()
@@ -41,9 +43,12 @@ class Crew(Generic[Asked, T]):
             raise busy()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self.under_way += 1
-        future.add_done_callback(self._done)
-        self._queue.put((asked, future, loop, time.monotonic()))
+        with self._door:  # nothing comes in after the last of those who wait were sent away
+            if self._closed:
+                raise _stopping()
+            self.under_way += 1
+            future.add_done_callback(self._done)
+            self._queue.put((asked, future, loop, time.monotonic()))
         # A client that went away cancels its task, not the work: what was begun is finished, and counts until then.
         return await asyncio.shield(future)
 
@@ -85,11 +90,13 @@ class Crew(Generic[Asked, T]):
 
     def close(self, timeout: float = 5.0) -> None:
         """Finish what was begun, refuse what waits."""
+        with self._door:
+            self._closed = True
         try:
             while True:
                 entry = self._queue.get_nowait()
                 if entry is not None:
-                    entry[2].call_soon_threadsafe(_settle, [entry[1]], [Problem("not-ready", "the service is stopping")])
+                    entry[2].call_soon_threadsafe(_settle, [entry[1]], [_stopping()])
         except (Empty, RuntimeError):
             pass
         for _ in self._threads:
@@ -104,6 +111,10 @@ class Desk(Crew[Callable[[], Any], Any]):
 
     def __init__(self, workers: int, queue: int, patience: float) -> None:
         super().__init__("desk", lambda work: [work[0]()], workers, 1, queue, patience)
+
+
+def _stopping() -> Problem:
+    return Problem("not-ready", "the service is stopping")
 
 
 def busy() -> Problem:

@@ -44,6 +44,29 @@ def test_a_full_queue_refuses_at_once_and_recovers() -> None:
     asyncio.run(go())
 
 
+@pytest.mark.parametrize("idle", [True, False])
+def test_a_call_after_the_close_is_refused_at_once(idle: bool) -> None:
+    async def go() -> None:
+        desk, gate = Desk(1, 4, 5.0), threading.Event()
+        held = [] if idle else [asyncio.ensure_future(desk.do(gate.wait)) for _ in range(2)]
+        await asyncio.sleep(0.01)
+        closing = asyncio.ensure_future(asyncio.to_thread(desk.close))
+        while not desk._closed:
+            await asyncio.sleep(0.001)
+        with pytest.raises(Problem) as caught:
+            await asyncio.wait_for(desk.do(lambda: 1), 5)
+        assert caught.value.kind == "not-ready"
+        gate.set()
+        await closing
+        if held:
+            assert await held[0]
+            with pytest.raises(Problem):
+                await held[1]
+        assert desk.under_way == 0
+
+    asyncio.run(go())
+
+
 def test_a_call_that_waited_too_long_is_refused_without_being_done() -> None:
     async def go() -> None:
         desk, done = Desk(1, 8, 0.02), []
