@@ -16,7 +16,8 @@ import torch
 
 from palate import catalog
 from palate.build import build
-from palate.contracts import Counter, Forest, Model, Retriever, Similar
+from palate.contracts import Counter, Forest, Model, Recaller, Retriever, Similar
+from palate.datasets.interactions import Interactions
 from palate.features.pipeline import FeaturePipeline
 from palate.funnel.filters import Available, Exclude, Seen
 from palate.funnel.funnel import Funnel, Route
@@ -45,20 +46,23 @@ class Parts:
     def retriever(self, model: str, index: Mapping[str, Any] | None = None) -> Retriever:
         """The model as a route: as it is, or behind an index where it gives vectors (one without gradients only where the route names one)."""
         trained = self.models[model]
-        if isinstance(trained, Counter) and not (index and hasattr(trained, "search_with")):
+        known = isinstance(trained, (Counter, Recaller))
+        if known and not (index and hasattr(trained, "search_with")):
             return trained
+        if isinstance(trained, Recaller) and not trained.inner:
+            raise RecipeError(f"[[recall]] {model}: {type(trained).__name__} has no vectors for an index: its scores are no inner product")
         options = dict(index or {"name": "Exact"})
         near = build(catalog.load(options.pop("name"), "index"), options, where="[[recall]] index")
-        if isinstance(trained, Counter):  # factors of users and items, such as iALS's
-            factors = trained.items  # type: ignore[attr-defined]
+        if known:  # factors of users and items, such as iALS's
+            factors = trained.items
             taken = np.flatnonzero(factors.any(1))  # what nobody took has none: all of it would lie in one list, as near as anything
-            return trained.search_with(near.fit(factors[taken], taken))  # type: ignore[attr-defined]
+            return trained.search_with(near.fit(factors[taken], taken))
         return VectorRetriever(trained, self._features, near, self.items)
 
     def routes(self) -> list[Route]:
         recipe = self.recipe
-        bit = 1 << [signal.name for signal in recipe.signals].index(recipe.positive)  # what a model without gradients was fitted on
-        taken = {name: bit if isinstance(model, Counter) else 0 for name, model in self.models.items()}
+        bit = 1 << [signal.name for signal in recipe.signals].index(recipe.positive)  # what a model without features was fitted on
+        taken = {name: bit if isinstance(model, (Counter, Recaller)) else 0 for name, model in self.models.items()}
         return [
             Route(plan.model, self.retriever(plan.model, plan.index), plan.quota, plan.priority, plan.deadline_ms, taken[plan.model])
             for plan in recipe.recall
@@ -104,12 +108,14 @@ def schema_for(schema: Schema, plan: Plan) -> Schema:
     return seen.without(plan.without)
 
 
-def make(recipe: Recipe, model: str, items: Catalogue, pipeline: FeaturePipeline | None) -> Any:
-    """A fresh model of the recipe; one with weights, and any ranker, gets the part of the schema that it may read."""
+def make(recipe: Recipe, model: str, items: Catalogue, pipeline: FeaturePipeline | None, interactions: Interactions | None = None) -> Any:
+    """A fresh model of the recipe; one that reads features, and any ranker, gets the part of the schema that it may read."""
     plan = recipe.models[model]
-    provided: list[Any] = [items]
+    provided: list[Any] = [items, interactions]
     cls = plan.entry.load()
-    if plan.entry.kind == "rank" or (isinstance(cls, type) and issubclass(cls, Model)):
+    if isinstance(cls, type) and issubclass(cls, Recaller):
+        torch.manual_seed(recipe.seed)
+    elif plan.entry.kind == "rank" or (isinstance(cls, type) and issubclass(cls, Model)):
         if pipeline is None:
             raise RecipeError(f"[models.{model}]: {plan.entry.name} reads features; add [[features]] to the recipe")
         provided.append(schema_for(pipeline.schema, plan))
@@ -220,7 +226,12 @@ class OpenRun:
         for name in recipe.models:
             file = f"model-{name}.safetensors"
             if file in run:
-                models[name] = load_weights(make(recipe, name, self.items, pipeline), run.arrays(file), file)
+                arrays = run.arrays(file)
+                sizes = arrays.get("sizes", np.zeros(2, np.int64))  # of what a model without features was fitted on
+                if sizes.shape != (2,) or not (sizes >= 0).all() or sizes[0] > len(self.users) or sizes[1] > len(self.items):
+                    raise RunError(f"{file}: the array 'sizes' does not fit the run's {len(self.users)} users and {len(self.items)} items")
+                fresh = make(recipe, name, self.items, pipeline, Interactions.empty(*map(int, sizes)))
+                models[name] = load_weights(fresh, arrays, file)
         return Parts(recipe, self.items, self.users, pipeline, models, run.json("powers.json"))
 
     def rows(self, name: str) -> EventRows:

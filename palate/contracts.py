@@ -1,7 +1,8 @@
 """What each kind of part promises. Models do not know the trainer and the trainer does not know the models: both know this file.
 
-Two thin bases hold code (``Ranker``, ``Embedder``); the rest are protocols. A model states its needs in its constructor: a typed
-argument (``schema: Schema``, ``catalogue: Catalogue``) is filled in by ``build``, everything else is a hyper-parameter.
+Three thin bases hold code (``Ranker``, ``Embedder``, ``Recaller``); the rest are protocols. A model states its needs in its constructor: a typed
+argument (``schema: Schema``, ``catalogue: Catalogue``, ``interactions: Interactions``) is filled in by ``build``, everything else is a
+hyper-parameter.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from palate.batch import Batch
-from palate.candidates import Candidates, Ints, Request
+from palate.candidates import Candidates, Floats, Ints, Ragged, Request, offsets_of
 from palate.datasets.interactions import Interactions
+from palate.datasets.negatives import Sampler
 from palate.datasets.pairs import Pairs
 from palate.datasets.pointwise import Pointwise
+from palate.datasets.sequences import Sequences, ending
+from palate.index.topk import best_of, nearest_of_all
 from palate.layers.embedding import Embedding
 from palate.layers.lean import LeanHalves, LeanTower
 from palate.layers.losses import of_task
@@ -59,6 +63,9 @@ class Model(nn.Module):
 
     def begin(self, examples: Examples) -> None:
         """Called by the trainer before the first step: take from the examples what a good start needs. Does nothing here."""
+
+    def finish(self) -> None:
+        """Called by the trainer after the last step, the best weights in place and the model in eval mode. Does nothing here."""
 
     def portions(self) -> tuple[Portion, ...]:
         """Weights that are trained otherwise than the trainer's options say. None here."""
@@ -198,6 +205,116 @@ class Embedder(Model):
     def exported(self) -> LeanTower | None:
         """The weights as they are now, as compiled loops that give what ``encode_user`` does; None where it cannot be had. Optional."""
         return None
+
+
+class Nearby(Protocol):
+    """An index over item vectors: what ``search_with`` takes."""
+
+    def search(self, queries: Floats, k: int, exclude: Ragged | None = None) -> tuple[Ints, Floats]: ...
+
+
+class Recaller(Model):
+    """A ``Retriever`` with weights that knows users and items by their catalogue rows alone: no features.
+
+    You write ``learn_from``, ``loss``, ``encode_users`` and ``encode_items``, whose inner product is the score (the largest one where a user has
+    several vectors); a model whose score is none sets ``inner`` to False and writes ``scores``. In batches an id is a row + 1, 0 is padding or
+    nobody known, and lists stand at the right (``datasets/sequences.py``). ``interactions`` is the training matrix when a model is made to be
+    fitted, and one of the same size with nothing in it when it is read back: what must outlive training is a parameter or a buffer.
+
+    A request is answered from its history; its user counts only in a model that is ``personal``, for users it was fitted on. Without either
+    there are no candidates.
+    """
+
+    inner: ClassVar[bool] = True
+    personal: ClassVar[bool] = False
+
+    def __init__(self, interactions: Interactions, length: int) -> None:
+        super().__init__()
+        if length < 1:
+            raise ValueError(f"length must be 1 or more, not {length}")
+        self.n_users, self.n_items, self.length = interactions.n_users, interactions.n_items, length
+        self.sizes: Tensor
+        self.fitted_users: Tensor  # bool [U + 1]: who took something; not the 0 of nobody known
+        self.register_buffer("sizes", torch.tensor([self.n_users, self.n_items]))
+        if self.personal:
+            took = np.concatenate(([False], np.diff(interactions.offsets) > 0))
+            self.register_buffer("fitted_users", torch.from_numpy(took))
+        self._vectors: Tensor | None = None
+        self._index: Nearby | None = None
+
+    def learn_from(self, sequences: Sequences, sampler: Sampler) -> Examples:
+        """The examples of this model, made of what users took; negatives, where it needs them, by the sampler."""
+        raise TypeError(f"{type(self).__name__} must define learn_from(sequences, sampler)")
+
+    def encode_users(self, batch: Batch) -> Tensor:
+        """``history`` int64 ``[B, L]``, L at most ``length``, and ``user [B]``, to ``[B, D]`` or, with K vectors each, ``[B, K, D]``."""
+        raise TypeError(f"{type(self).__name__} must define encode_users(batch)")
+
+    def encode_items(self) -> Tensor:
+        """All items ``[I, D]`` in order of their rows."""
+        raise TypeError(f"{type(self).__name__} must define encode_items()")
+
+    def scores(self, batch: Batch) -> Tensor:
+        """Of every item for each user: ``[B, I]``."""
+        found = self.encode_users(batch) @ self.item_vectors().T
+        return found if found.ndim == 2 else found.amax(1)
+
+    def item_vectors(self) -> Tensor:
+        """``encode_items``, made once between trainings."""
+        if self.training:
+            return self.encode_items()
+        if self._vectors is None:
+            with torch.inference_mode():
+                self._vectors = self.encode_items()
+        return self._vectors
+
+    def train(self, mode: bool = True) -> Self:
+        self._vectors = None
+        return super().train(mode)
+
+    @property
+    def items(self) -> Floats:
+        """Item vectors float32 ``[I, D]``."""
+        return self.item_vectors().detach().numpy()
+
+    def search_with(self, index: Nearby) -> Self:
+        """Look for the best items in this index over ``items`` (inner product) instead of comparing all of them."""
+        self._index = index
+        return self
+
+    def asked(self, request: Request) -> Batch:
+        """The request as ids: the latest ``length`` items of each history that were there when the model was fitted."""
+        histories = request.histories
+        known = (histories.items >= 0) & (histories.items < self.n_items)
+        offsets, items = offsets_of(known.astype(np.int64))[histories.offsets], histories.items[known]
+        stop = torch.from_numpy(offsets[1:])
+        start = torch.maximum(torch.from_numpy(offsets[:-1]), stop - self.length)
+        longest = max(int((stop - start).max()), 1) if len(request) else 1
+        batch = Batch(history=ending(torch.from_numpy(items), start, stop, longest) if len(items) else torch.zeros(len(request), 1, dtype=torch.long))
+        if self.personal:
+            users = torch.from_numpy(np.where((request.users >= 0) & (request.users < self.n_users), request.users + 1, 0))
+            batch["user"] = torch.where(self.fitted_users[users], users, 0)
+        return batch
+
+    def retrieve(self, request: Request, k: int) -> Candidates:
+        batch = self.asked(request)
+        known = ((batch["history"] > 0).any(1) | (batch["user"] > 0 if self.personal else False)).numpy()
+        with torch.inference_mode():
+            if self._index is not None:
+                found = nearest_of_all(self._index, self.encode_users(batch).numpy(), k, request.exclude)
+            else:
+                found = best_of(
+                    lambda start, stop: self.scores(batch.take(slice(start, stop))).numpy(), len(request), self.n_items, k, request.exclude
+                )
+        return found if known.all() else found.take(np.flatnonzero(known[found.requests]))
+
+    def similar(self, item: int, k: int) -> tuple[Ints, Floats]:
+        """Items whose vectors point the same way: int64 rows and cosines, best first; nothing for an item that was not there at fitting."""
+        if not self.inner or not 0 <= item < self.n_items:
+            return np.empty(0, np.int64), np.empty(0, np.float32)
+        vectors = torch.nn.functional.normalize(self.item_vectors().detach(), dim=1)
+        found = best_of(lambda _start, _stop: (vectors @ vectors[item])[None].numpy(), 1, self.n_items, k, Ragged.of([[item]]))
+        return found.items, found.scores
 
 
 @runtime_checkable

@@ -28,7 +28,7 @@ from palate.tables.signals import Signal
 from palate.training.trainer import Trainer
 
 _SMALL = Schema((Feature("x", "pair", "number"),), (Label("y"),))  # enough to try a ranker's options on
-PROVIDED = ("schema", "catalogue", "pipeline", "report")  #: arguments that a recipe does not give
+PROVIDED = ("schema", "catalogue", "interactions", "pipeline", "report")  #: arguments that a recipe does not give
 
 
 class RecipeError(ValueError):
@@ -499,7 +499,7 @@ class _Reader:
             if key not in settable:
                 raise self.fail(f"{where}: {entry.name} has no option {key!r}{nearest(key, [*settable, *extra])}", *way, key)
         self.step(entry, options, where, *way)
-        own = [option for option in options_of(Trainer) if option != "report"] + ["uniform"]
+        own = [option for option in options_of(Trainer) if option != "report"] + ["uniform", "sampler"]
         for key in self.mapping(training, f"{where} training", *way, "training"):
             if key not in own:
                 raise self.fail(f"{where} training has no option {key!r}{nearest(key, own)}", *way, "training", key)
@@ -507,7 +507,7 @@ class _Reader:
         if type(uniform) is not int or uniform < 0:
             raise self.fail(f"{where} training: uniform must be a whole number of at least 0, not {uniform!r}", *way, "training", "uniform")
         with self.option(training, *way, "training"):
-            build(Trainer, {key: value for key, value in training.items() if key != "uniform"}, where=f"{where} training")
+            build(Trainer, {key: value for key, value in training.items() if key not in ("uniform", "sampler")}, where=f"{where} training")
         return Plan(entry, options, dict(training), teacher, tuple(without))
 
 

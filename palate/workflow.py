@@ -25,11 +25,13 @@ from palate import assembly, catalog
 from palate.assembly import OpenRun, Parts, open_run
 from palate.build import build
 from palate.candidates import Candidates, Ints, Ragged, Request
-from palate.contracts import Embedder, Forest
+from palate.contracts import Embedder, Forest, Recaller
 from palate.datasets.interactions import Interactions
 from palate.datasets.moments import moments
+from palate.datasets.negatives import Sampler
 from palate.datasets.offered import Offered, Outcomes
 from palate.datasets.pairs import Pairs
+from palate.datasets.sequences import Sequences
 from palate.evaluation import offline, stages
 from palate.evaluation import report as pages
 from palate.features.pipeline import FeaturePipeline, context_columns
@@ -222,11 +224,14 @@ class Training:
         names = dict.fromkeys([route.model for route in self.recipe.recall] + ([self.recipe.fallback] if self.recipe.fallback else []))
         taken = rows.showing(self.recipe.positive)
         interactions = Interactions.of(taken, *self.data.sizes, now=now)
-        models = {}
+        models: dict[str, Any] = {}
         for name in names:
             start = time.perf_counter()
-            model = assembly.make(self.recipe, name, self.data.items, self.pipeline)
-            models[name] = self.embed(name, model, taken) if isinstance(model, Embedder) else model.fit(interactions)
+            model = assembly.make(self.recipe, name, self.data.items, self.pipeline, interactions)
+            if isinstance(model, Recaller):
+                models[name] = self.recaller(name, model, Sequences.of(taken, *self.data.sizes))
+            else:
+                models[name] = self.embed(name, model, taken) if isinstance(model, Embedder) else model.fit(interactions)
             self.report(f"  recall {name}: fitted on {what} in {time.perf_counter() - start:.1f} s")
         return models
 
@@ -240,8 +245,13 @@ class Training:
         pairs = Pairs(known.items, known.users, pipeline.item_columns(), fixed, known.users, varying, uniform=uniform)
         return self.fit(name, model, pairs)
 
+    def recaller(self, name: str, model: Recaller, sequences: Sequences) -> Recaller:
+        """Train a model of rows; the recipe's ``sampler`` says how negatives are drawn."""
+        mixture = self.recipe.models[name].training.get("sampler")
+        return self.fit(name, model, model.learn_from(sequences, Sampler(torch.from_numpy(sequences.counts), mixture)))
+
     def fit(self, name: str, model: Any, examples: Any, score: Callable[[], float] | None = None) -> Any:
-        options = {key: value for key, value in self.recipe.models[name].training.items() if key != "uniform"}
+        options = {key: value for key, value in self.recipe.models[name].training.items() if key not in ("uniform", "sampler")}
         trainer = build(Trainer, {"seed": self.recipe.seed, **options}, where=f"[models.{name}] training")
         self.fits += 1
 

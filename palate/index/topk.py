@@ -327,6 +327,26 @@ def best_of(score: Callable[[int, int], Floats], size: int, n: int, k: int, excl
     return _gathered(blocks, size)
 
 
+def nearest_of_all(index: Any, vectors: Floats, k: int, exclude: Ragged | None = None) -> Candidates:
+    """The k best of an index for users ``[B, D]``, or for users of several vectors ``[B, K, D]``, an item by the vector it is nearest to."""
+    size = len(vectors)
+    several = vectors.shape[1] if vectors.ndim == 3 else 1
+    if several > 1 and exclude is not None:
+        exclude = Ragged.of([exclude[b] for b in range(size) for _ in range(several)])
+    rows, scores = index.search(plain(vectors.reshape(size * several, vectors.shape[-1]), np.float32), k, exclude)
+    rows, scores = rows.reshape(size, -1), scores.reshape(size, -1)  # [B, K k]
+    request, place = np.nonzero(rows >= 0)
+    rows, scores = rows[request, place], scores[request, place]
+    order = np.lexsort((rows, -scores, request))
+    request, rows, scores = request[order], rows[order], scores[order]
+    if several > 1:  # of an item that several vectors found the best one stands
+        _, first = np.unique(np.stack((request, rows)), axis=1, return_index=True)
+        first.sort()
+        request, rows, scores = request[first], rows[first], scores[first]
+    found = Candidates(rows, scores, offsets_of(np.bincount(request, minlength=size)))
+    return found.top(k) if several > 1 else found
+
+
 @njit(cache=True, nogil=True)
 def _walk(
     order: Ints,

@@ -13,19 +13,28 @@ from palate.schema import UNKNOWN, Feature, Owner
 
 
 class Table(nn.Module):
-    """Rows of floats ``[rows, dim]`` whose gradient is sparse: a step touches the rows it read and no others."""
+    """Rows of floats ``[rows, dim]`` whose gradient is sparse: a step touches the rows it read and no others.
 
-    def __init__(self, rows: int, dim: int) -> None:
+    Not ``sparse``: for a model that reads every row in every step, as a softmax over all items does. With a ``deviation`` the rows are drawn from
+    a normal distribution, row 0 (padding) is zero; without one they are left to the owner.
+    """
+
+    def __init__(self, rows: int, dim: int, sparse: bool = True, deviation: float | None = None) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(rows, dim))
+        self.sparse = sparse
+        if deviation is not None:
+            with torch.no_grad():
+                self.weight.normal_(0, deviation)
+                self.weight[0] = 0
 
     def forward(self, ids: Tensor, padding: int | None = None) -> Tensor:
         """Rows ``[..., dim]``; the row ``padding`` never gets a gradient."""
-        return F.embedding(ids, self.weight, padding_idx=padding, sparse=True)
+        return F.embedding(ids, self.weight, padding_idx=padding, sparse=self.sparse)
 
     def mean(self, ids: Tensor, padding: int) -> Tensor:
         """Mean over the last axis of ``ids [N, L]`` without the ids equal to ``padding``; zeros where nothing is left."""
-        return F.embedding_bag(ids, self.weight, mode="mean", padding_idx=padding, sparse=True)
+        return F.embedding_bag(ids, self.weight, mode="mean", padding_idx=padding, sparse=self.sparse)
 
 
 def once(column: Tensor) -> Tensor:
@@ -35,7 +44,7 @@ def once(column: Tensor) -> Tensor:
 
 def tables(model: nn.Module) -> list[nn.Parameter]:
     """The parameters of ``model`` that have sparse gradients, in the model's order."""
-    return [module.weight for module in model.modules() if isinstance(module, Table)]
+    return [module.weight for module in model.modules() if isinstance(module, Table) and module.sparse]
 
 
 class Embedding(nn.Module):

@@ -7,6 +7,7 @@ labelled NaN are left out, and so are groups in which nothing is left to compare
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -62,6 +63,26 @@ def sampled_softmax(scores: Tensor, log_q: Tensor | None = None) -> Tensor:
     """
     corrected = scores if log_q is None else scores - log_q
     return F.cross_entropy(corrected, torch.arange(len(scores), device=scores.device))
+
+
+def gbce(positive: Tensor, negative: Tensor, power: float = 1.0) -> Tensor:
+    """Log loss of a positive ``[B]``, its probability to the ``power``, and of negatives ``[B, N]``, the mean over all 1 + N.
+
+    With negatives at a rate alpha of all items, ``power = t (alpha - 1) + 1`` takes a share t of what sampling adds to the positive's probability
+    (t = 0: plain log loss). Petrov, Macdonald, RecSys 2023.
+    """
+    known = torch.isfinite(negative)
+    against = F.softplus(torch.where(known, negative, -torch.inf)).sum()
+    return (power * F.softplus(-positive).sum() + against) / (len(positive) + known.sum()).clamp(min=1)
+
+
+def drawn_softmax(positive: Tensor, negative: Tensor, log_q: Tensor) -> Tensor:
+    """Cross-entropy of ``positive [B]`` among itself and ``negative [B, N]`` drawn with log-probabilities ``log_q [B, N]``.
+
+    Each negative stands for 1 / (N q) items, so that the sum estimates that of the full softmax (Bengio, Senecal, 2008).
+    """
+    corrected = negative - log_q - math.log(max(negative.shape[1], 1))
+    return F.cross_entropy(torch.cat((positive[:, None], corrected), 1), torch.zeros(len(positive), dtype=torch.long, device=positive.device))
 
 
 def listnet(scores: Tensor, labels: Tensor, groups: Tensor, temperature: float = 1.0) -> Tensor:

@@ -166,6 +166,7 @@ class _Run:
             self.run_epoch()
         if self.best:
             self.model.load_state_dict(self.best)
+        self.model.eval().finish()
         return self.fitting
 
     def run_epoch(self) -> None:

@@ -24,12 +24,12 @@ SCHEMA = schema_of_everything()
 ENTRIES = [entry for entry in catalog.ENTRIES if entry.kind in ("recall", "prerank", "rank")]
 
 
-def entries_of(kind: type) -> list[Any]:
-    return [pytest.param(cls, id=entry.name) for entry in ENTRIES if isinstance(cls := entry.load(), type) and issubclass(cls, kind)]
+def entries_of(*kinds: type) -> list[Any]:
+    return [pytest.param(cls, id=entry.name) for entry in ENTRIES if isinstance(cls := entry.load(), type) and issubclass(cls, kinds)]
 
 
 BLIND = ("LR",)  #: linear models
-MODELS, RANKERS, EMBEDDERS = entries_of(Model), entries_of(Ranker), entries_of(Embedder)
+MODELS, RANKERS, EMBEDDERS = entries_of(Ranker, Embedder), entries_of(Ranker), entries_of(Embedder)
 every_model = pytest.mark.parametrize("cls", MODELS)
 every_ranker = pytest.mark.parametrize("cls", RANKERS)
 every_embedder = pytest.mark.parametrize("cls", EMBEDDERS)

@@ -1,0 +1,192 @@
+"""Sequences: what each user took, in order of time, and the examples that models of item ids learn from.
+
+In batches an item is its catalogue row + 1 and a user its row + 1; 0 is padding, or nobody known. Lists stand at the right: the last place is the
+latest, so a place means the same in a long list and in a short one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from palate.batch import Batch
+from palate.candidates import Ints, offsets_of
+from palate.datasets.interactions import Interactions
+from palate.datasets.negatives import Sampler
+from palate.state.rows import EventRows
+
+
+@dataclass(frozen=True, eq=False)
+class Sequences:
+    """Item rows in order, one list a user: user u's are ``items[offsets[u]:offsets[u + 1]]`` (int64), oldest first, repeated ones kept."""
+
+    offsets: Ints
+    items: Ints
+    n_items: int
+
+    def __post_init__(self) -> None:
+        if len(self.items) and not (self.items.min() >= 0 and self.items.max() < self.n_items):
+            raise ValueError(f"item rows must lie in [0, {self.n_items}), not {self.items.min()} to {self.items.max()}")
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @classmethod
+    def of(cls, rows: EventRows, n_users: int, n_items: int) -> Self:
+        """From events, which are in order of time; those of unknown users and items are left out."""
+        known = np.flatnonzero((rows.users >= 0) & (rows.items >= 0))
+        order = known[np.argsort(rows.users[known], kind="stable")]
+        return cls(offsets_of(np.bincount(rows.users[order], minlength=n_users)), rows.items[order], n_items)
+
+    @classmethod
+    def unordered(cls, interactions: Interactions) -> Self:
+        """From a matrix, each user's items by time (by row where times are equal)."""
+        users = np.repeat(np.arange(interactions.n_users), np.diff(interactions.offsets))
+        return cls(interactions.offsets, interactions.items[np.lexsort((interactions.times, users))], interactions.n_items)
+
+    @property
+    def counts(self) -> Ints:
+        """How often each item was taken ``[I]``."""
+        return np.bincount(self.items, minlength=self.n_items)
+
+
+class Windows:
+    """Stretches of a user's list: ``item`` int64 ``[B, L + 1]``, of which each but the first is what came after those before it.
+
+    L is ``length``, or less where no list of the batch is that long.
+
+    A list is cut from its end into windows that share one item, so that every item but the first is once something to be foreseen; ``last``:
+    only the latest window of each user. Batches also have ``user [B]``, and with a ``sampler`` ``negative [B, L, negatives]`` and ``log_q`` of the
+    same shape: how likely each is drawn.
+    """
+
+    def __init__(self, sequences: Sequences, length: int, sampler: Sampler | None = None, negatives: int = 1, last: bool = False) -> None:
+        if length < 1 or negatives < 1:
+            raise ValueError(f"length and negatives must be 1 or more, not {length} and {negatives}")
+        sizes = np.diff(sequences.offsets)
+        windows = np.maximum(-(-(sizes - 1) // length), 0)
+        if last:
+            windows = np.minimum(windows, 1)
+        users = np.repeat(np.arange(len(sequences)), windows)
+        place = np.arange(len(users)) - np.repeat(offsets_of(windows)[:-1], windows)
+        self._stop = torch.from_numpy(sequences.offsets[1:][users] - place * length)
+        self._start = torch.from_numpy(sequences.offsets[:-1][users])
+        self._users = torch.from_numpy(users)
+        self._items = torch.from_numpy(sequences.items)
+        self.length, self._sampler, self._negatives = length, sampler, negatives
+
+    def __len__(self) -> int:
+        return len(self._users)
+
+    def batch(self, chosen: Tensor, generator: torch.Generator | None = None) -> Batch:
+        start, stop = self._start[chosen], self._stop[chosen]
+        longest = min(self.length + 1, int((stop - start).max()))
+        batch = Batch(user=self._users[chosen] + 1, item=ending(self._items, start, stop, longest))
+        if self._sampler is not None:
+            self._sampler.into(batch, (len(chosen), longest - 1, self._negatives), generator)
+        return batch
+
+
+class Prefixes:
+    """Each item but a list's first, and what came before it: ``history`` int64 ``[B, L]``, ``item [B]``, ``user [B]``.
+
+    L is ``length``, or less where no list of the batch is that long. With a ``sampler`` also ``negative [B, negatives]`` and ``log_q``, how likely
+    each is drawn.
+    """
+
+    def __init__(self, sequences: Sequences, length: int, sampler: Sampler | None = None, negatives: int = 1) -> None:
+        if length < 1 or negatives < 1:
+            raise ValueError(f"length and negatives must be 1 or more, not {length} and {negatives}")
+        users = np.repeat(np.arange(len(sequences)), np.diff(sequences.offsets))
+        start = sequences.offsets[:-1][users]
+        places = np.flatnonzero(np.arange(len(users)) > start)
+        self._place, self._start, self._users = (torch.from_numpy(array) for array in (places, start[places], users[places]))
+        self._items = torch.from_numpy(sequences.items)
+        self.length, self._sampler, self._negatives = length, sampler, negatives
+
+    def __len__(self) -> int:
+        return len(self._place)
+
+    def batch(self, chosen: Tensor, generator: torch.Generator | None = None) -> Batch:
+        place, start = self._place[chosen], self._start[chosen]
+        history = ending(self._items, start, place, min(self.length, int((place - start).max())))
+        batch = Batch(user=self._users[chosen] + 1, history=history, item=self._items[place] + 1)
+        if self._sampler is not None:
+            self._sampler.into(batch, (len(chosen), self._negatives), generator)
+        return batch
+
+
+class Bags:
+    """A user and all they took, each item once: ``user`` int64 ``[B]``, ``history [B, L]``, L the largest bag of the batch.
+
+    Who took nothing is no example. With ``most`` a bag is the user's latest ``most`` items.
+    """
+
+    def __init__(self, sequences: Sequences, most: int = 0) -> None:
+        size = max(sequences.n_items, 1)
+        key = np.repeat(np.arange(len(sequences)), np.diff(sequences.offsets)) * np.int64(size) + sequences.items
+        _, last = np.unique(key[::-1], return_index=True)  # of a repeated item its latest place stands
+        places = np.sort(len(key) - 1 - last)
+        users, items = key[places] // size, sequences.items[places]
+        offsets = offsets_of(np.bincount(users, minlength=len(sequences)))
+        there = np.flatnonzero(np.diff(offsets))
+        stop = offsets[1:][there]
+        start = np.maximum(offsets[:-1][there], stop - most) if most else offsets[:-1][there]
+        self._users, self._start, self._stop, self._items = (torch.from_numpy(array) for array in (there, start, stop, items))
+
+    def __len__(self) -> int:
+        return len(self._users)
+
+    def batch(self, chosen: Tensor, generator: torch.Generator | None = None) -> Batch:
+        start, stop = self._start[chosen], self._stop[chosen]
+        return Batch(user=self._users[chosen] + 1, history=ending(self._items, start, stop, int((stop - start).max())))
+
+
+class Taken:
+    """A user and an item taken: ``user`` int64 ``[B]``, ``item [B]``, ``negative [B, negatives]``: items that the user did not take.
+
+    A draw that hits what the user took is drawn again, three times at the most: what is left after that (users who took most of the catalogue)
+    is 0, which is no negative.
+    """
+
+    def __init__(self, sequences: Sequences, sampler: Sampler, negatives: int = 1) -> None:
+        if negatives < 1:
+            raise ValueError(f"negatives must be 1 or more, not {negatives}")
+        self._size = sequences.n_items + 1
+        users = torch.from_numpy(np.repeat(np.arange(len(sequences)), np.diff(sequences.offsets))) + 1
+        self._keys = torch.unique(users * self._size + torch.from_numpy(sequences.items) + 1)
+        self._sampler, self._negatives = sampler, negatives
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def batch(self, chosen: Tensor, generator: torch.Generator | None = None) -> Batch:
+        users, items = self._keys[chosen] // self._size, self._keys[chosen] % self._size
+        shape = (len(chosen), self._negatives)
+        negative = self._sampler.draw(shape, generator)
+        for _ in range(3):
+            hit = self.taken(users, negative)
+            count = int(hit.sum())
+            if not count:
+                break
+            negative[hit] = self._sampler.draw((count,), generator)
+        else:
+            negative[self.taken(users, negative)] = 0
+        return Batch(user=users, item=items, negative=negative)
+
+    def taken(self, users: Tensor, items: Tensor) -> Tensor:
+        """bool ``[B, N]``: whether user b took ``items [B, N]``."""
+        keys = users[:, None] * self._size + items
+        place = torch.searchsorted(self._keys, keys).clamp_(max=len(self._keys) - 1)
+        return self._keys[place] == keys
+
+
+def ending(items: Tensor, start: Tensor, stop: Tensor, length: int) -> Tensor:
+    """Ids ``[B, length]`` of the ``items`` (rows) at places before ``stop [B]``, the latest last; 0 where that is before ``start [B]``."""
+    place = stop[:, None] - length + torch.arange(length)
+    there = place >= start[:, None]
+    return torch.where(there, items[place.clamp_(min=0)] + 1, 0)
