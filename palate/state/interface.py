@@ -37,7 +37,8 @@ class Seen(Protocol):
 class State(Protocol):
     """Durable, idempotent, and equal to ``Past`` over the same events. Every method may be called from any thread.
 
-    Raises ``log.StorageFull`` (an OSError) where the disk takes nothing: then nothing of the call was kept, and reads go on.
+    Raises ``log.StorageFull`` (an OSError) where the disk takes nothing: then nothing of the call was kept, and reads go on; and
+    ``log.StateUnreadable`` (an OSError, too) where it gives nothing, though the log may be whole.
     """
 
     users: Catalogue

@@ -8,6 +8,7 @@ same thread. Beside the log lies ``mark``: how many commits were answered, so th
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import queue
@@ -58,6 +59,11 @@ class StateCorrupt(StateError):
 
 class StorageFull(OSError, StateError):
     """The disk took nothing (full, or an input/output error): nothing of the call was kept, reads go on."""
+
+
+class StateUnreadable(OSError, StateError):
+    """The disk did not give what was asked for (an input/output error, no handle left, no right to it): that says nothing of the log, which
+    may be whole. Ask again."""
 
 
 class Ticket(Generic[T]):
@@ -350,12 +356,14 @@ class Log:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """A connection to read from; does not wait for the writer."""
+        """A connection to read from; does not wait for the writer. StateUnreadable where the disk fails, StateCorrupt where the log is damaged."""
         with self._reading:
             if self._closed:
                 raise StateError("the state is closed")
             try:
                 yield self._reader
+            except sqlite3.OperationalError as error:
+                raise StateUnreadable(errno.EIO, f"the log cannot be read now: {error}", self.path and str(self.path)) from error
             except sqlite3.DatabaseError as error:
                 raise StateCorrupt(f"{self.path} cannot be read: {error}") from error
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from palate.recommender import Ask, AskError, Conflict, NotFound, Page, Recommender
+from palate.recommender import Ask, AskError, Conflict, NotDurable, NotFound, Page, Recommender
 from palate.state.log import StateLocked
 from tests.serving.world import item, user
 
@@ -168,6 +169,18 @@ def test_the_date_of_a_known_item_stays(made: Recommender) -> None:
         made.put_item("dated", created=2_000)
     assert refused.value.field == "created"
     assert made.items.created[made.items.row("dated")] == 1_000
+
+
+def test_a_log_that_cannot_be_read_now_says_so_and_is_not_called_damaged(made: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failing:
+        def execute(self, *_: object) -> None:
+            raise sqlite3.OperationalError("disk I/O error")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(made.state._log, "_reader", Failing())  # type: ignore[attr-defined]
+        with pytest.raises(NotDurable, match=r"cannot be read now: disk I/O error$"):
+            made.recommend(user(1), request_id="asked before?")
+    assert made.recommend(user(1), request_id="asked before?").ids
 
 
 def test_what_goes_with_an_item(made: Recommender) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from palate.state.log import Log, StateCorrupt, StateError, StateLocked, StorageFull
+from palate.state.log import Log, StateCorrupt, StateError, StateLocked, StateUnreadable, StorageFull
 from tests.state.worlds import opened, rating
 
 
@@ -53,6 +53,22 @@ def test_one_faulty_piece_of_work_harms_no_other(tmp_path: Path) -> None:
     log.close()
     with pytest.raises(StateError, match="closed"):
         log.submit(lambda c: None)
+
+
+def test_a_disk_that_fails_is_told_from_a_log_that_is_damaged(tmp_path: Path) -> None:
+    log = Log(tmp_path / "log")
+    (tmp_path / "noise").write_bytes(b"no database" * 1000)
+    fails = ["ATTACH '%s/none/x' AS other", "CREATE TEMP TABLE t AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n) SELECT i FROM n"]
+    with log.reading() as connection:
+        connection.execute("PRAGMA temp.max_page_count = 2")
+    for sql, said in zip(fails, ("unable to open", "full"), strict=True):
+        with pytest.raises(StateUnreadable, match=said) as error, log.reading() as connection:
+            connection.execute(sql.replace("%s", str(tmp_path)))
+        assert not isinstance(error.value, StateCorrupt)
+        assert error.value.filename == str(log.path)
+    with pytest.raises(StateCorrupt, match="not a database"), log.reading() as connection:
+        connection.execute(f"ATTACH '{tmp_path}/noise' AS other")
+    log.close()
 
 
 def test_a_lock_of_another_process_is_named(tmp_path: Path) -> None:
