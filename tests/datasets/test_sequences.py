@@ -1,0 +1,119 @@
+"""Lists in order, the examples cut from them, and the negatives drawn beside them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from palate.datasets.negatives import Sampler
+from palate.datasets.sequences import Bags, Prefixes, Sequences, Taken, Windows
+from palate.state.rows import EventRows
+
+lists = st.lists(st.lists(st.integers(0, 8), max_size=9), min_size=1, max_size=6)
+
+
+def made(users: list[list[int]], n_items: int = 9) -> Sequences:
+    offsets = np.concatenate(([0], np.cumsum([len(one) for one in users]))).astype(np.int64)
+    return Sequences(offsets, np.array([item for one in users for item in one], np.int64), n_items)
+
+
+def rows_of(ids: torch.Tensor) -> list[int]:
+    return [int(one) - 1 for one in ids if one]
+
+
+def test_events_become_lists_in_order_of_time() -> None:
+    users, items = np.array([1, 0, 1, -1, 0, 1]), np.array([4, 2, 4, 3, -1, 0])
+    rows = EventRows(users, items, np.arange(6), np.ones(6, np.uint32), np.ones(6, np.float32), ("taken",))
+    found = Sequences.of(rows, 3, 5)
+    assert [found.items[found.offsets[u] : found.offsets[u + 1]].tolist() for u in range(3)] == [[2], [4, 4, 0], []]
+    assert found.counts.tolist() == [1, 0, 1, 0, 2]
+    with pytest.raises(ValueError, match="item rows must lie in"):
+        made([[0, 9]])
+
+
+@settings(max_examples=60, deadline=None)
+@given(lists, st.integers(1, 5))
+def test_windows_foretell_every_item_but_the_first_once(users: list[list[int]], length: int) -> None:
+    windows, foretold = Windows(made(users), length), [[] for _ in users]
+    for n in range(len(windows)):
+        batch = windows.batch(torch.tensor([n]))
+        items, user = rows_of(batch["item"][0]), int(batch["user"]) - 1
+        assert batch["item"].shape[1] <= length + 1
+        assert len(items) >= 2
+        assert batch["item"][0, -1] > 0
+        foretold[user] = items[1:] + foretold[user]  # from the end to the beginning
+    assert foretold == [one[1:] for one in users]
+    latest = Windows(made(users), length, last=True)
+    assert len(latest) == sum(len(one) > 1 for one in users)
+    for n in range(len(latest)):
+        batch = latest.batch(torch.tensor([n]))
+        assert rows_of(batch["item"][0]) == users[int(batch["user"]) - 1][-length - 1 :]
+
+
+@settings(max_examples=60, deadline=None)
+@given(lists, st.integers(1, 5))
+def test_prefixes_are_what_came_before_each_item(users: list[list[int]], length: int) -> None:
+    prefixes = Prefixes(made(users), length)
+    wanted = [(u, one[max(n - length, 0) : n], one[n]) for u, one in enumerate(users) for n in range(1, len(one))]
+    assert len(prefixes) == len(wanted)
+    if wanted:
+        batch = prefixes.batch(torch.arange(len(prefixes)))
+        rows = zip(batch["user"], batch["history"], batch["item"], strict=True)
+        assert [(int(user) - 1, rows_of(history), int(item) - 1) for user, history, item in rows] == wanted
+
+
+@settings(max_examples=60, deadline=None)
+@given(lists, st.integers(0, 4))
+def test_a_bag_holds_each_item_once(users: list[list[int]], most: int) -> None:
+    bags = Bags(made(users), most)
+    assert len(bags) == sum(bool(one) for one in users)
+    if len(bags):
+        batch = bags.batch(torch.arange(len(bags)))
+        for user, history in zip(batch["user"], batch["history"], strict=True):
+            taken = users[int(user) - 1]
+            latest = list(dict.fromkeys(taken[::-1]))[::-1]
+            assert rows_of(history) == (latest[-most:] if most else latest)
+
+
+def test_negatives_of_a_user_are_never_what_they_took() -> None:
+    users = [[0, 1, 2, 3, 4, 5, 6, 7], [8, 8], [0]]
+    data = Taken(made(users), Sampler(torch.from_numpy(made(users).counts)), 40)
+    assert len(data) == 10
+    batch = data.batch(torch.arange(10), torch.Generator().manual_seed(0))
+    pairs = set(zip((batch["user"] - 1).tolist(), (batch["item"] - 1).tolist(), strict=True))
+    assert pairs == {(u, item) for u, one in enumerate(users) for item in one}
+    for user, negative in zip(batch["user"].tolist(), batch["negative"], strict=True):
+        left = negative[negative > 0] - 1
+        assert not set(left.tolist()) & set(users[user - 1])
+    assert int((batch["negative"][batch["user"] > 1] == 0).sum()) == 0
+    assert float((batch["negative"] == 0).float().mean()) < 0.6  # only who took most of the catalogue runs out of draws
+
+
+@pytest.mark.parametrize("mixture", [{"uniform": 1.0}, {"popularity": 1.0}, {"uniform": 1.0, "popularity": 3.0}])
+def test_draws_have_the_probabilities_that_log_q_says(mixture: dict[str, float]) -> None:
+    counts = torch.tensor([0, 1, 4, 16, 81])
+    sampler = Sampler(counts, mixture)
+    drawn = sampler.draw((200_000,), torch.Generator().manual_seed(1))
+    observed = torch.bincount(drawn, minlength=6).double() / len(drawn)
+    assert observed[0] == 0
+    torch.testing.assert_close(observed, sampler.log_q.double().exp(), atol=0.004, rtol=0)
+    popular = counts.double() ** 0.75
+    wanted = sum(
+        share / sum(mixture.values()) * {"uniform": torch.full((5,), 0.2), "popularity": popular / popular.sum()}[name]
+        for name, share in mixture.items()
+    )
+    torch.testing.assert_close(sampler.log_q[1:].double().exp(), wanted.double(), atol=1e-6, rtol=0)
+
+
+def test_a_sampler_that_makes_no_sense_is_refused() -> None:
+    with pytest.raises(ValueError, match="did you mean 'uniform'"):
+        Sampler(torch.ones(3), {"unifrom": 1.0})
+    with pytest.raises(ValueError, match="share above 0"):
+        Sampler(torch.ones(3), {"uniform": 0.0})
+    with pytest.raises(ValueError, match="share of 'popularity'"):
+        Sampler(torch.ones(3), {"popularity": -1.0})
+    with pytest.raises(ValueError, match="at least one item"):
+        Sampler(torch.ones(0))
