@@ -15,10 +15,13 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from palate import catalog
 from palate.build import OptionError, build, checked, options_of
 from palate.candidates import DAY
-from palate.contracts import Embedder, Model
+from palate.contracts import Embedder, Model, Recaller
+from palate.datasets.negatives import Sampler
 from palate.features.counters import Counted
 from palate.schema import Feature, Label, Schema, nearest
 from palate.state.catalogue import Catalogue
@@ -499,7 +502,9 @@ class _Reader:
             if key not in settable:
                 raise self.fail(f"{where}: {entry.name} has no option {key!r}{nearest(key, [*settable, *extra])}", *way, key)
         self.step(entry, options, where, *way)
-        own = [option for option in options_of(Trainer) if option != "report"] + ["uniform", "sampler"]
+        own = [option for option in options_of(Trainer) if option != "report"]
+        if trained:
+            own += ["sampler"] if issubclass(target, Recaller) else ["uniform"]
         for key in self.mapping(training, f"{where} training", *way, "training"):
             if key not in own:
                 raise self.fail(f"{where} training has no option {key!r}{nearest(key, own)}", *way, "training", key)
@@ -508,6 +513,12 @@ class _Reader:
             raise self.fail(f"{where} training: uniform must be a whole number of at least 0, not {uniform!r}", *way, "training", "uniform")
         with self.option(training, *way, "training"):
             build(Trainer, {key: value for key, value in training.items() if key not in ("uniform", "sampler")}, where=f"{where} training")
+        if "sampler" in training:
+            mixture = self.mapping(training["sampler"], f"{where} training: sampler", *way, "training", "sampler")
+            try:
+                Sampler(torch.ones(1), mixture)
+            except (ValueError, TypeError) as error:
+                raise self.fail(f"{where} training: sampler: {error}", *way, "training", "sampler") from None
         return Plan(entry, options, dict(training), teacher, tuple(without))
 
 
