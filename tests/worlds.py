@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -286,6 +287,7 @@ class Drawn:
         self.schema = Schema(tuple(features), (Label("click"),))
 
 
+@cache
 def ring(seed: int = 0) -> Drawn:
     """Two items of three hidden kinds that beat each other in a ring; both are looked up in one table, so what is symmetric in them says nothing."""
 
@@ -296,6 +298,7 @@ def ring(seed: int = 0) -> Drawn:
     return Drawn((60, 60), odds, ("user", "item"), 6000, shared=2, seed=seed)
 
 
+@cache
 def products(seed: int = 0) -> Drawn:
     """Ten numbers; every product of two of them counts, each by its own weight."""
 
@@ -306,6 +309,7 @@ def products(seed: int = 0) -> Drawn:
     return Drawn((0,) * 10, odds, ("user",) * 5 + ("item",) * 5, seed=seed)
 
 
+@cache
 def two_sides(seed: int = 0) -> Drawn:
     """Three things that bend with the user's numbers, each times one that bends with the item's."""
 
@@ -316,6 +320,7 @@ def two_sides(seed: int = 0) -> Drawn:
     return Drawn((0,) * 6, odds, ("user",) * 3 + ("item",) * 3, 9000, seed=seed)
 
 
+@cache
 def scaled(seed: int = 0) -> Drawn:
     """What an item has is the same everywhere, but each of thirty scenes takes each of it for good, for bad or for nothing."""
 
@@ -337,6 +342,7 @@ def parity(noise: int, seed: int = 0) -> Drawn:
     return Drawn((20,) * (4 + noise), odds, ("user", "item") * ((4 + noise) // 2), seed=seed)
 
 
+@cache
 def additive(seed: int = 0) -> Drawn:
     """Six categories, each of which counts by itself: nothing is there to be crossed."""
 

@@ -13,7 +13,7 @@ from tests.worlds import Drift, columns, schema_of_everything
 
 SCHEMA = schema_of_everything()
 SMALL: dict[str, Any] = {"dim": 8, "hidden": (32,), "dropout": 0.0}
-FITTING: dict[str, Any] = {"epochs": 6, "batch_size": 64, "learning_rate": 0.01}
+FITTING: dict[str, Any] = {"epochs": 6, "batch_size": 128, "learning_rate": 0.02}
 
 
 def test_one_row_by_hand() -> None:

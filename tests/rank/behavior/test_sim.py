@@ -1,3 +1,4 @@
+from functools import cache
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ def made(**options: Any) -> SIM:
     return model
 
 
+@cache
 def held_out(cls: type[Ranker], world: LongAgo, length: int, epochs: int, **options: Any) -> float:
     torch.manual_seed(0)
     train = len(world.user) * 2 // 3
@@ -86,16 +88,21 @@ def test_hard_search_goes_by_a_feature_that_the_history_shows() -> None:
         made(hard="scene")
 
 
+@cache
+def long_ago(**options: Any) -> LongAgo:
+    return LongAgo(240, **options)
+
+
 def test_hard_search_finds_what_lies_far_back(beats: Beats) -> None:
-    world = LongAgo(240)
+    world = long_ago()
     beats(0.3, SIM=held_out(SIM, world, 5500, 3, hard="genre"), DIN=held_out(DIN, world, 100, 3))
 
 
 def test_soft_search_finds_what_lies_far_back(beats: Beats) -> None:
-    beats(0.2, SIM=held_out(SIM, LongAgo(240), 5500, 3), chance=0.5)  # the last 100 events say nothing: what sees only them is there (see above)
+    beats(0.2, SIM=held_out(SIM, long_ago(), 5500, 3), chance=0.5)  # the last 100 events say nothing: what sees only them is there (see above)
 
 
 @pytest.mark.parametrize("hard", ["", "genre"])
 def test_it_does_not_lose_where_the_last_events_say_all(beats: Beats, hard: str) -> None:
-    world = LongAgo(240, ago=False, since=100)
+    world = long_ago(ago=False, since=100)
     beats(-0.02, SIM=held_out(SIM, world, 200, 4, hard=hard), DIN=held_out(DIN, world, 100, 4))

@@ -1,5 +1,6 @@
 """LR is its formula; FTRL leaves what is noise at exactly 0; a loss over lists orders lists where one over rows is misled."""
 
+from functools import cache
 from typing import Any
 
 import pytest
@@ -56,6 +57,7 @@ def test_where_nothing_is_noise_ftrl_loses_nothing(beats: Beats) -> None:
     beats(-0.005, LR_by_FTRL=judged(schema, train, test, **FTRL)[1], LR_by_Adam=judged(schema, train, test, learning_rate=0.01)[1])
 
 
+@cache
 def ordered(loss: str, levels: bool) -> tuple[float, float]:
     """NDCG@3 and log loss on lists that were not learnt from."""
     train, test = Levels(more(800), levels, seed=1), Levels(800, levels, seed=2)

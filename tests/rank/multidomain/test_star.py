@@ -88,7 +88,7 @@ def test_a_domain_that_is_no_category_is_refused() -> None:
 
 
 def fitted(model: Ranker, rows: Pointwise) -> Ranker:
-    Trainer(epochs=10, batch_size=256, learning_rate=0.01, threads=1).fit(model, rows)
+    Trainer(epochs=10, batch_size=512, learning_rate=0.02, threads=1).fit(model, rows)
     return model
 
 
