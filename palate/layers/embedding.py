@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from palate.batch import Batch
+from palate.layers import scatter
 from palate.schema import UNKNOWN, Feature, Owner
 
 
@@ -30,10 +31,14 @@ class Table(nn.Module):
 
     def forward(self, ids: Tensor, padding: int | None = None) -> Tensor:
         """Rows ``[..., dim]``; the row ``padding`` never gets a gradient."""
+        if self.sparse and ids.numel() > 2 * len(self.weight) and ids.device.type == "cpu" and torch.is_grad_enabled():
+            return scatter.Looked.apply(self.weight, ids, -1 if padding is None else padding)
         return F.embedding(ids, self.weight, padding_idx=padding, sparse=self.sparse)
 
     def mean(self, ids: Tensor, padding: int) -> Tensor:
         """Mean over the last axis of ``ids [N, L]`` without the ids equal to ``padding``; zeros where nothing is left."""
+        if self.sparse and ids.device.type == "cpu":
+            return scatter.Mean.apply(self.weight, ids, padding)
         return F.embedding_bag(ids, self.weight, mode="mean", padding_idx=padding, sparse=self.sparse)
 
 

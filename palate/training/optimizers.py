@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
-import numpy as np
 import torch
-from numba import njit
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from palate.contracts import Model
 from palate.layers.embedding import tables
+from palate.layers.scatter import summed
 
 Method = Literal["adam", "adagrad", "sgd", "rmsprop", "ftrl"]
 
@@ -131,47 +130,8 @@ class Rows(Optimizer):
 
 
 def by_row(gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows int64 ``[R]``, each once, and the sum of each row's gradient ``[R, D]`` of a sparse tensor ``[V, D]``.
-
-    Rows come in the order in which they are first read: numbering them by a small hash table costs the same however large V is, and less
-    than sorting.
-    """
-    places, values = gradient._indices()[0], gradient._values()
-    rows, inverse = _numbered(places.contiguous().numpy())
-    return torch.from_numpy(rows), torch.from_numpy(_summed(values.contiguous().numpy(), inverse, len(rows)))
-
-
-@njit(cache=True, nogil=True)
-def _numbered(places):  # type: ignore[no-untyped-def]
-    """The distinct ``places`` and the number of each place among them."""
-    room = 16
-    while room < 2 * len(places):
-        room *= 2
-    slots = np.full(room, -1, np.int64)
-    rows, inverse = np.empty(len(places), np.int64), np.empty(len(places), np.int64)
-    count = 0
-    for n in range(len(places)):
-        place = places[n]
-        mixed = np.uint64(place) * np.uint64(0x9E3779B97F4A7C15)
-        at = np.int64((mixed >> np.uint64(32)) & np.uint64(room - 1))
-        while slots[at] >= 0 and rows[slots[at]] != place:
-            at = (at + 1) & (room - 1)
-        if slots[at] < 0:
-            slots[at] = count
-            rows[count] = place
-            count += 1
-        inverse[n] = slots[at]
-    return rows[:count].copy(), inverse
-
-
-@njit(cache=True, nogil=True)
-def _summed(values, inverse, size):  # type: ignore[no-untyped-def]
-    found = np.zeros((size, values.shape[1]), values.dtype)
-    for n in range(len(values)):
-        row = inverse[n]
-        for d in range(values.shape[1]):
-            found[row, d] += values[n, d]
-    return found
+    """Rows int64 ``[R]``, each once, and the sum of each row's gradient ``[R, D]`` of a sparse tensor ``[V, D]``."""
+    return summed(gradient._indices()[0], gradient._values())
 
 
 def optimizers(
