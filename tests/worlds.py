@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -11,7 +12,7 @@ import polars as pl
 import torch
 
 from palate.batch import Batch
-from palate.candidates import DAY, Histories, Request
+from palate.candidates import DAY, Candidates, Histories, Ragged, Request
 from palate.datasets.interactions import Interactions
 from palate.datasets.pairs import Pairs
 from palate.datasets.pointwise import Pointwise
@@ -655,3 +656,46 @@ def bands(rows: int, bent: bool, seed: int) -> tuple[Schema, Pointwise]:
     odds = signs[0] * signs[1] / 2 + 1.5 * ((x[:, 2] > 0) != (x[:, 3] > 0.5)) - 0.7 if bent else 1.2 * x[:, 0] - x[:, 1] + 0.6 * x[:, 2]
     schema = Schema(tuple(Feature(f"x{n}", "user", "number") for n in range(5)), (Label("take"),))
     return schema, _taken(schema, {f"x{n}": x[:, n].astype(np.float32) for n in range(5)}, odds, random)
+
+
+class Tribes:
+    """Each user of a tribe takes ``each`` items, a share ``own`` of the draws from the tribe's own block, the rest from all; hits are drawn more.
+
+    Who finds the blocks (that nobody states) finds what is held out, one item in five; with ``own`` 0 there is nothing to know but popularity.
+    With ``noise`` so many random items more were taken by everybody in training.
+    """
+
+    def __init__(self, users: int = 300, items: int = 120, tribes: int = 6, each: int = 15, own: float = 0.85, noise: int = 0, seed: int = 0) -> None:
+        random, users = np.random.default_rng(seed), more(users)
+        self.tribe, self.block = np.arange(users) % tribes, np.arange(items) % tribes
+        popular = 1 / (1 + np.arange(items) // tribes) ** 0.7
+        takes = np.zeros((users, items), bool)
+        for user in range(users):
+            chance = own * popular * (self.block == self.tribe[user]) * tribes + (1 - own) * popular
+            takes[user, random.choice(items, each, replace=False, p=chance / chance.sum())] = True
+        self.held = takes & (random.random(takes.shape) < 0.2)
+        self.train = takes & ~self.held
+        for user in range(users if noise else 0):
+            self.train[user, random.choice(np.flatnonzero(~takes[user]), noise, replace=False)] = True
+        rows, columns = np.nonzero(self.train)
+        order = random.permutation(len(rows))
+        signals, values = np.ones(len(rows), np.uint32), np.full(len(rows), np.nan, np.float32)
+        self.rows = EventRows(rows[order], columns[order], np.arange(len(rows)) + DAY, signals, values, ("taken",))
+        self.interactions = Interactions.of(self.rows, users, items)
+
+    def request(self, known: bool = True) -> Request:
+        """Everybody, with what they took in training, which is not asked for again; with ``known`` False nobody says who they are."""
+        users = np.arange(len(self.train))
+        asked = Past(self.rows, *self.train.shape).request(users, np.full(len(users), 400 * DAY))
+        taken = self.interactions
+        return replace(asked, users=users if known else np.full(len(users), -1), exclude=Ragged(taken.items, taken.offsets))
+
+    def recall(self, lists: Candidates) -> float:
+        """Share of what was held out that the lists have."""
+        return float(self.held[lists.requests, lists.items].sum() / self.held.sum())
+
+    def popular(self, k: int = 10) -> float:
+        """``recall`` of lists of what most users took."""
+        counts = np.where(self.train, -1, self.train.sum(0))
+        best = np.argsort(-counts, 1, kind="stable")[:, :k]
+        return float(np.take_along_axis(self.held, best, 1).sum() / self.held.sum())
