@@ -37,31 +37,43 @@ def best_of(scores: Floats, k: int) -> tuple[Ints, Floats]:
         if size < k:
             if not score > -np.inf:
                 continue
-            child = size
+            rise(heap, place, size, score, n)
             size += 1
-            while child > 0:
-                parent = (child - 1) >> 1
-                if heap[parent] < score or (heap[parent] == score and place[parent] > n):
-                    break
-                heap[child] = heap[parent]
-                place[child] = place[parent]
-                child = parent
-            heap[child] = score
-            place[child] = n
         elif score > heap[0]:  # of equal scores the earlier position is already in
-            _sink(heap, place, size, score, n)
+            sink(heap, place, size, score, n)
+    return emptied(heap, place, size)
+
+
+@njit(cache=True, nogil=True)
+def emptied(heap: Floats, place: Ints, size: int) -> tuple[Ints, Floats]:
+    """Positions and values of a heap of ``size``, best first."""
     values = np.empty(size, np.float32)
     positions = np.empty(size, np.int64)
     for left in range(size - 1, -1, -1):
         values[left] = heap[0]
         positions[left] = place[0]
         if left:
-            _sink(heap, place, left, heap[left], place[left])
+            sink(heap, place, left, heap[left], place[left])
     return positions, values
 
 
 @njit(cache=True, nogil=True)
-def _sink(heap: Floats, place: Ints, size: int, score: np.float32, n: int) -> None:
+def rise(heap: Floats, place: Ints, size: int, score: np.float32, n: int) -> None:
+    """Put (score, n) into a heap that holds ``size``; of equal scores the later position is the smaller."""
+    child = size
+    while child > 0:
+        parent = (child - 1) >> 1
+        if heap[parent] < score or (heap[parent] == score and place[parent] > n):
+            break
+        heap[child] = heap[parent]
+        place[child] = place[parent]
+        child = parent
+    heap[child] = score
+    place[child] = n
+
+
+@njit(cache=True, nogil=True)
+def sink(heap: Floats, place: Ints, size: int, score: np.float32, n: int) -> None:
     """Put (score, n) in the place of the top and let it sink; of equal scores the later position is the smaller."""
     hole = 0
     while True:

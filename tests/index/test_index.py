@@ -10,13 +10,37 @@ import pytest
 from palate.build import OptionError, build
 from palate.candidates import Floats, Ints, Ragged
 from palate.catalog import ENTRIES, load
+from palate.index.annoy import Annoy
 from palate.index.approximate import FOLD
 from palate.index.exact import Exact, best_of
 from palate.index.hnsw import HNSW
 from palate.index.ivf import IVF
+from palate.index.ivfpq import IVFPQ
+from palate.index.kdtree import KDTree
+from palate.index.lsh import LSH
+from palate.index.pq import PQ
 
 NAMES = [entry.name for entry in ENTRIES if entry.kind == "index"]
 APPROXIMATE = [name for name in NAMES if name not in ("Exact", "Int8")]
+EXACT = ("Exact", "KDTree")
+ROUNDED = ("Int8", "PQ", "IVFPQ")  #: scores are those of rounded vectors
+ROUGH: dict[str, dict[str, Any]] = {  #: options that find less
+    "HNSW": {"links": 4, "build": 8, "search": 8},
+    "IVF": {"lists": 100, "probes": 2},
+    "IVFPQ": {"lists": 100, "probes": 2},
+    "PQ": {"group": 8},
+    "LSH": {"tables": 1},
+    "KDTree": {"search": 100},
+    "Annoy": {"search": 100},
+}
+THOROUGH: dict[str, dict[str, Any]] = {  #: options that find more than the usual ones
+    "HNSW": {"bits": 32, "search": 64},
+    "IVF": {"bits": 32, "probes": 32},
+    "IVFPQ": {"group": 1, "probes": 32},
+    "PQ": {"group": 1},
+    "LSH": {"probes": 128},
+    "Annoy": {"search": 4_000},
+}
 
 
 def clusters(size: int, dim: int, seed: int) -> Floats:
@@ -75,23 +99,34 @@ def test_ties_go_to_the_smaller_id() -> None:
     assert found[0].tolist() == list(range(10))
 
 
-@pytest.mark.parametrize("name", APPROXIMATE)
-def test_approximate_finds_nearly_all(name: str, world: tuple[Floats, Ints, Floats]) -> None:
+def true_scores(vectors: Floats, ids: Ints, queries: Floats, found: Ints) -> Floats:
+    place = np.full(int(ids.max()) + 1, -1)
+    place[ids] = np.arange(len(ids))
+    return np.einsum("bkd,bd->bk", vectors[place[found]], queries)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nearly_all_are_found_and_more_for_more_work(name: str, world: tuple[Floats, Ints, Floats]) -> None:
     vectors, ids, queries = world
     right, _ = Exact().fit(vectors, ids).search(queries, 50)
-    assert recall(build(load(name, "index"), {}).fit(vectors, ids).search(queries, 50)[0], right) >= 0.9
-    index = build(load(name, "index"), {"bits": 32, **({"probes": 32} if name == "IVF" else {"search": 64})}).fit(vectors, ids)
-    found, scores = index.search(queries, 50)
-    assert recall(found, right) >= 0.97
-    row = {int(i): n for n, i in enumerate(ids)}
-    truth = np.array([[vectors[row[int(i)]] @ queries[b] for i in found[b]] for b in range(len(queries))])
-    np.testing.assert_allclose(scores, truth, rtol=1e-4, atol=1e-4)
-    small = build(load(name, "index"), {"bits": 8, **({"probes": 32} if name == "IVF" else {"search": 64})}).fit(vectors, ids)
-    found, scores = small.search(queries, 50)
+    usual = recall(build(load(name, "index"), {}).fit(vectors, ids).search(queries, 50)[0], right)
+    assert usual >= 0.9
+    found, scores = build(load(name, "index"), THOROUGH.get(name, {})).fit(vectors, ids).search(queries, 50)
+    assert recall(found, right) >= (1.0 if name in EXACT else max(0.95, usual))
+    truth = true_scores(vectors, ids, queries, found)
+    if name not in ROUNDED:
+        np.testing.assert_allclose(scores, truth, rtol=1e-4, atol=1e-4)
+    assert np.abs(scores - truth).max() < 0.03 * truth.max()
+
+
+@pytest.mark.parametrize("name", ["HNSW", "IVF"])
+def test_eight_bits_a_number(name: str, world: tuple[Floats, Ints, Floats]) -> None:
+    vectors, ids, queries = world
+    right, _ = Exact().fit(vectors, ids).search(queries, 50)
+    found, scores = build(load(name, "index"), {**THOROUGH[name], "bits": 8}).fit(vectors, ids).search(queries, 50)
     assert recall(found, right) >= 0.95
-    truth = np.array([[vectors[row[int(i)]] @ queries[b] for i in found[b]] for b in range(len(queries))])
-    error = np.abs(scores - truth)
-    assert 0 < error.max() < 0.02 * truth.max(), "eight bits a number"
+    truth = true_scores(vectors, ids, queries, found)
+    assert 0 < np.abs(scores - truth).max() < 0.02 * truth.max()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -104,7 +139,7 @@ def test_exclusion_is_exact_and_leaves_no_gap(name: str, world: tuple[Floats, In
     for b in range(len(queries)):
         assert not set(found[b]) & set(best[b, :200])
     assert (found >= 0).all()
-    assert recall(found, best[:, 200:250]) >= 0.85
+    assert recall(found, best[:, 200:250]) >= (0.7 if name in ROUNDED[1:] else 0.85)  # far out, many are as good to a hair
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -172,7 +207,7 @@ def test_random_edits_equal_a_fresh_index(name: str) -> None:
     found, _ = index.search(vectors[:50], 10)
     if name == "Exact":
         assert found.tolist() == right.tolist()
-    assert recall(found, right) >= 0.95
+    assert recall(found, right) >= (1.0 if name in EXACT else 0.95)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -209,21 +244,38 @@ def test_every_option_changes_something() -> None:
     ids = np.arange(len(vectors))
     right, _ = Exact().fit(vectors, ids).search(queries, 20)
 
-    def score(index: HNSW | IVF) -> float:
+    def score(index: Any) -> float:
         return recall(index.fit(vectors, ids).search(queries, 20)[0], right)
 
     rough = HNSW(links=4, build=8, search=8, head=0.0)
     assert score(rough) < score(HNSW(links=16, build=8, search=8, head=0.0))
     assert score(rough) < score(HNSW(links=4, build=100, search=8, head=0.0))
     assert score(rough) < score(HNSW(links=4, build=8, search=100, head=0.0))
-    assert score(rough) < score(HNSW(links=4, build=8, search=8, head=0.1))
     coarse = IVF(lists=100, probes=2, head=0.0)
     assert score(coarse) < score(IVF(lists=100, probes=20, head=0.0))
     assert score(coarse) < score(IVF(lists=20, probes=2, head=0.0))
-    assert score(coarse) < score(IVF(lists=100, probes=2, head=0.1))
     assert score(coarse) != score(IVF(lists=100, probes=2, iterations=1, head=0.0))
-    assert score(HNSW()) == score(HNSW()), "one thread builds the same graph"
+    same = [score(HNSW()) for _ in range(2)]
+    assert same[0] == same[1], "one thread builds the same graph"
+    few = {"probes": 1, "head": 0.0}
+    assert score(LSH(**few)) < score(LSH(**few | {"probes": 16}))
+    assert score(LSH(tables=1, head=0.0)) < score(LSH(tables=8, head=0.0))
+    assert score(LSH(bits=3, **few)) > score(LSH(bits=6, **few))
+    assert score(LSH(**few)) != score(LSH(seed=1, **few))
+    assert score(Annoy(search=100, head=0.0)) < score(Annoy(search=1_000, head=0.0))
+    assert score(Annoy(trees=1, search=300, head=0.0)) < score(Annoy(trees=16, search=300, head=0.0))
+    assert score(Annoy(leaf=8, search=300)) != score(Annoy(leaf=128, search=300))
+    assert score(Annoy(search=300)) != score(Annoy(search=300, seed=1))
+    assert score(KDTree(search=100, head=0.0)) < score(KDTree(head=0.0)) == 1.0
+    assert score(KDTree(leaf=8, search=200)) != score(KDTree(leaf=64, search=200))
+    assert score(PQ(group=8, head=0.0)) < score(PQ(group=2, head=0.0))
+    assert score(PQ(iterations=1, group=8)) != score(PQ(group=8))
+    small = {"group": 4, "head": 0.0}
+    assert score(IVFPQ(probes=1, **small)) < score(IVFPQ(probes=20, **small))
+    assert score(IVFPQ(lists=100, probes=4, **small)) < score(IVFPQ(lists=10, probes=4, **small))
+    assert score(IVFPQ(iterations=1, **small)) != score(IVFPQ(**small))
     for name in APPROXIMATE:
+        assert score(build(load(name, "index"), ROUGH[name] | {"head": 0.0})) < score(build(load(name, "index"), ROUGH[name] | {"head": 0.3}))
         with pytest.raises((OptionError, ValueError), match="head"):
             build(load(name, "index"), {"head": 1.5})
 
