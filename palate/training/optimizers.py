@@ -16,7 +16,31 @@ from palate.layers.scatter import summed
 Method = Literal["adam", "adagrad", "sgd", "rmsprop", "ftrl"]
 
 
-class Rows(Optimizer):
+def _plain(function: Any) -> Any:
+    """The method without the wrapper by which torch takes it out of compiled code: the wrapper imports torch's compiler, seconds for nothing here."""
+    return getattr(function, "__wrapped__", function)
+
+
+class Plain(Optimizer):
+    """An Optimizer that never loads torch's compiler."""
+
+    add_param_group = _plain(Optimizer.add_param_group)
+    state_dict = _plain(Optimizer.state_dict)
+    load_state_dict = _plain(Optimizer.load_state_dict)
+
+
+class AdamW(Plain, torch.optim.AdamW):
+    """AdamW: Loshchilov, Hutter, ICLR 2019; torch's own, all weights in one compiled call."""
+
+    def __init__(self, parameters: Sequence[nn.Parameter], learning_rate: float, weight_decay: float = 0.0) -> None:
+        super().__init__(parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        _plain(torch.optim.AdamW.step)(self)
+
+
+class Rows(Plain):
     """Steps for parameters whose gradients are sparse by row (``[V, D]``) or dense.
 
     ``adam``: Kingma, Ba, ICLR 2015, of a table with both moments kept and decayed for touched rows only. ``adagrad``: Duchi et al., JMLR 2011,
@@ -154,7 +178,7 @@ def optimizers(
     known = apart | {id(weight) for weight in tables(model)}
     dense = [weight for weight in model.parameters() if id(weight) not in known and weight.requires_grad]
     if dense and dense_by == "adam" and not options.get("l2"):
-        found["dense"] = torch.optim.AdamW(dense, lr=learning_rate, weight_decay=weight_decay, fused=True)
+        found["dense"] = AdamW(dense, learning_rate, weight_decay)
     elif dense:
         found["dense"] = Rows(dense, learning_rate, dense_by, **_fitting(dense_by, weight_decay=weight_decay, **options))
     if sparse:
