@@ -22,6 +22,7 @@ from palate.schema import nearest
 from palate.state.catalogue import Catalogue
 
 LEAST = 1e-30  #: the least probability, so that its logarithm exists
+REPEATED = 8_388_608  #: bytes of users' columns repeated at once: what a model makes of a history is many times as large
 FEW = 64  #: requests up to which exported weights answer; torch is quicker for many
 
 
@@ -206,25 +207,39 @@ class Rank:
             return made
 
     def _block(self, request: Request, candidates: Candidates) -> Tensor:
-        user = user_batch(self.pipeline, request)
+        users: Mapping[str, Tensor] = user_batch(self.pipeline, request)
         items = self.items.take(candidates.items)
-        pairs = Batch.of(_finite(self.pipeline.encode_pairs(request, candidates)))
-        alone = len(request) == 1
+        pairs: Mapping[str, Tensor] = Batch.of(_finite(self.pipeline.encode_pairs(request, candidates)))
+        if self.halved is not None:
+            users = self.halved.half(Batch(users), "user", "context")
+            pairs = self.halved.half(Batch(pairs), "pair") if pairs else pairs
+        wide = sum(values[0].nbytes for values in users.values())
+        runs = blocks(candidates, max(REPEATED // max(wide, 1), 1))
+        if len(runs) == 1:
+            return self._run(users, items, pairs, candidates.requests, len(request))
+        made = []
+        for start, stop in runs:
+            mine = slice(int(candidates.offsets[start]), int(candidates.offsets[stop]))
+            if mine.start < mine.stop:  # else a request without candidates, which no model need know
+                theirs = _rows(users, slice(start, stop))
+                made.append(self._run(theirs, _rows(items, mine), _rows(pairs, mine), candidates.requests[mine] - start, stop - start))
+        return torch.cat(made)
+
+    def _run(self, users: Mapping[str, Tensor], items: Mapping[str, Tensor], pairs: Mapping[str, Tensor], requests: Ints, size: int) -> Tensor:
+        """What belongs to ``size`` requests is repeated for their candidates; what belongs to one is not, but shown to each."""
+        if size > 1:
+            chosen = torch.from_numpy(requests)
+            users = {name: values.index_select(0, chosen) for name, values in users.items()}
+        elif self.halved is None:
+            users = {name: values.expand(len(requests), *values.shape[1:]) for name, values in users.items()}
         if self.halved is None:
-            count = len(candidates.items)
-            if alone:
-                users = {name: values.expand(count, *values.shape[1:]) for name, values in user.items()}
-            else:
-                users = dict(user.take(torch.from_numpy(candidates.requests)))
             return self.ranker.predict(Batch({**users, **items, **pairs}))
-        halves: list[Mapping[str, Tensor]] = [self.halved.half(user, "user", "context"), items]
-        if not alone:
-            requests = torch.from_numpy(candidates.requests)
-            halves[0] = {name: values.index_select(0, requests) for name, values in halves[0].items()}
-        if pairs:
-            halves.append(self.halved.half(pairs, "pair"))
         assert self._answers is not None
-        return self._answers(self.halved.combine(*halves))
+        return self._answers(self.halved.combine(users, items, *([pairs] if pairs else [])))
+
+
+def _rows(columns: Mapping[str, Tensor], chosen: slice) -> dict[str, Tensor]:
+    return {name: values[chosen] for name, values in columns.items()}
 
 
 def _finite(columns: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ import torch
 from palate.batch import Batch
 from palate.candidates import Candidates, Request, offsets_of
 from palate.contracts import Ranker
-from palate.funnel import sides
+from palate.funnel import sides, steps
 from palate.funnel.merge import snake_merge
 from palate.funnel.sides import ItemSide, blocks, slice_candidates, slice_request
 from palate.funnel.steps import Prerank, Rank, VectorRetriever
@@ -76,6 +78,46 @@ def test_a_batch_equals_its_requests_one_by_one_whatever_the_block(here: World, 
         mine = slice(candidates.offsets[b], candidates.offsets[b + 1])
         np.testing.assert_allclose(Rank(ranker, here.pipeline).probabilities(one, its), whole[mine], rtol=2e-5, atol=1e-6)
         np.testing.assert_allclose(Prerank(light, here.pipeline, 9).scores(one, its), light_scores[mine], rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("halved", [False, True])
+def test_what_is_repeated_for_candidates_is_bounded_and_a_request_alone_is_not_repeated(
+    here: World, monkeypatch: pytest.MonkeyPatch, halved: bool
+) -> None:
+    """A history of 10,000 events, repeated for each candidate of each request of a group, were gigabytes."""
+    request = here.request(np.arange(10))
+    offers = offered(here, here.request(np.arange(1, 10)))
+    candidates = replace(offers, offsets=np.append(0, offers.offsets))  # nothing for the first
+    inner = MLP(here.pipeline.schema, hidden=(16,))
+    ranker = inner if halved else Plain(inner, here.pipeline.schema)
+    seen: list[int] = []
+    shares = {feature.name for feature in here.pipeline.schema.of("user", "context")}
+
+    def watch(given: dict[str, torch.Tensor], names: set[str]) -> None:
+        seen.append(sum(values.nbytes for name, values in given.items() if name in names and len(values) > 1 and values.stride(0)))
+
+    if halved:
+        combine = inner.combine
+        monkeypatch.setattr(inner, "combine", lambda *halves: (watch(halves[0], set(halves[0])), combine(*halves))[1])
+    else:
+        monkeypatch.setattr(ranker, "forward", lambda batch: (watch(batch, shares), inner(batch))[1])
+    step = Rank(ranker, here.pipeline)
+    step._lean = None
+    whole = step.probabilities(request, candidates)
+    assert len(seen) == 1
+    assert seen[0] > 0
+    few = 0.4 * seen.pop()
+    monkeypatch.setattr(steps, "REPEATED", int(few), raising=False)
+    np.testing.assert_allclose(step.probabilities(request, candidates), whole, rtol=2e-5, atol=1e-6)
+    assert len(seen) > 2
+    assert 0 < max(seen) <= few
+    seen.clear()
+    monkeypatch.setattr(steps, "REPEATED", 0, raising=False)
+    apart = step.probabilities(request, candidates)
+    assert seen == [0] * 9
+    ones = [step.probabilities(slice_request(request, b, b + 1), slice_candidates(candidates, b, b + 1)) for b in range(1, 10)]
+    np.testing.assert_allclose(apart, np.concatenate(ones), rtol=2e-5, atol=1e-6)
+    assert halved or np.array_equal(apart, np.concatenate(ones)), "to the bit: halves of several users are made together"
 
 
 def test_blocks_cover_all_and_keep_to_the_limit() -> None:
