@@ -356,14 +356,14 @@ class Recommender:
             way = self._way(trace, rows[mine], place) if ask.why else None
             drawn.append((page_of(record, way), record))
         for place in wanted:
-            self._sample(tap, place, drawn[place][1])
+            self._sample(tap, place, drawn[place][1], len(asks))
         return drawn
 
-    def _sample(self, tap: list[tuple[Candidates | None, dict[str, Any]]], place: int, record: Mapping[str, Any]) -> None:
+    def _sample(self, tap: list[tuple[Candidates | None, dict[str, Any]]], place: int, record: Mapping[str, Any], size: int) -> None:
         """Keep what the ranker saw of one page; nothing where it saw nothing, or saw the asks of a group in parts."""
         users: dict[str, Any] = next((columns for candidates, columns in reversed(tap) if candidates is None), {})
         seen = next(((candidates, columns) for candidates, columns in reversed(tap) if candidates is not None), None)
-        if seen is None or self.samples is None or self.run.pipeline is None or len(seen[0] or ()) <= place:
+        if seen is None or self.samples is None or self.run.pipeline is None or len(seen[0] or ()) != size:
             return
         candidates, pairs = seen
         assert candidates is not None
