@@ -21,7 +21,7 @@ from palate.datasets.interactions import Interactions
 from palate.features.pipeline import FeaturePipeline
 from palate.funnel.filters import Available, Exclude, Seen
 from palate.funnel.funnel import Funnel, Route
-from palate.funnel.steps import Prerank, Rank, VectorRetriever
+from palate.funnel.steps import Index, Prerank, Rank, VectorRetriever
 from palate.recipe import Plan, Recipe, RecipeError
 from palate.schema import Schema
 from palate.state.catalogue import Catalogue
@@ -46,17 +46,20 @@ class Parts:
     def retriever(self, model: str, index: Mapping[str, Any] | None = None) -> Retriever:
         """The model as a route: as it is, or behind an index where it gives vectors (one without gradients only where the route names one)."""
         trained = self.models[model]
-        known = isinstance(trained, (Counter, Recaller))
-        if known and not (index and hasattr(trained, "search_with")):
+        if isinstance(trained, (Counter, Recaller)) and not (index and hasattr(trained, "search_with")):
             return trained
+        options = dict(index or {"name": "Exact"})
+        return self.behind(model, build(catalog.load(options.pop("name"), "index"), options, where="[[recall]] index"))
+
+    def behind(self, model: str, near: Index) -> Retriever:
+        """A model that gives vectors as a route that asks this index, which is filled with the items' vectors."""
+        trained = self.models[model]
         if isinstance(trained, Recaller) and not trained.inner:
             raise RecipeError(f"[[recall]] {model}: {type(trained).__name__} has no vectors for an index: its scores are no inner product")
-        options = dict(index or {"name": "Exact"})
-        near = build(catalog.load(options.pop("name"), "index"), options, where="[[recall]] index")
-        if known:  # factors of users and items, such as iALS's
-            factors = trained.items
+        if isinstance(trained, (Counter, Recaller)):  # factors of users and items, such as iALS's
+            factors = trained.items  # type: ignore[union-attr]
             taken = np.flatnonzero(factors.any(1))  # what nobody took has none: all of it would lie in one list, as near as anything
-            return trained.search_with(near.fit(factors[taken], taken))
+            return trained.search_with(near.fit(factors[taken], taken))  # type: ignore[union-attr]
         return VectorRetriever(trained, self._features, near, self.items)
 
     def routes(self) -> list[Route]:

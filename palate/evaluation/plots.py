@@ -159,15 +159,18 @@ def lines(
     x_range: tuple[float, float] | None = None,
     y_range: tuple[float, float] | None = None,
     names: Sequence[str] | None = None,
+    log: bool = False,
     width: float = 460,
     height: float = 300,
 ) -> Markup:
     """Curves in one frame with a legend.
 
     series: ``name``, ``x``, ``y``, optional ``weights`` (points of that size), ``dots`` (small points), ``mark`` (a place on the curve to be
-    pointed out) and ``faint``. ``names``: words at x = 0, 1, 2, … in the place of numbers.
+    pointed out) and ``faint``. ``names``: words at x = 0, 1, 2, … in the place of numbers. ``log``: y, all above 0, by its logarithm.
     """
     series = [one for one in series if len(one["x"])]
+    if log:
+        series = [{**one, "y": [math.log10(value) for value in one["y"]]} for one in series]
     if not series:
         return Markup("")
     xs, ys = (np.concatenate([np.asarray(one[axis], float) for one in series]) for axis in "xy")
@@ -188,11 +191,11 @@ def lines(
         return bottom - (value - y_low) / (y_high - y_low) * (bottom - top)
 
     parts = [Markup('<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" class="frame"/>').format(left, top, right - left, bottom - top)]
-    places = ticks(y_low, y_high, 5)
+    places = _decades(y_low, y_high) if log else ticks(y_low, y_high, 5)
     gap = places[1] - places[0] if len(places) > 1 else 1.0
-    parts += [
-        _line(left, y(place), right, y(place), "grid") + _text(left - 7, y(place) + 4, tick_label(place, gap), "tick", "end") for place in places
-    ]
+    for place in places:
+        label = number(10**place) if log else tick_label(place, gap)
+        parts.append(_line(left, y(place), right, y(place), "grid") + _text(left - 7, y(place) + 4, label, "tick", "end"))
     if names is None:
         whole = all(float(one).is_integer() for one in xs)
         places = ticks(x_low, x_high, 6, whole)
@@ -241,6 +244,12 @@ def lines(
                 start += 34 + ADVANCE * len(name)
                 place += 1
     return _svg(width, height, title, parts)
+
+
+def _decades(low: float, high: float) -> list[float]:
+    """Logarithms between low and high of 1, 2 and 5 times the powers of ten."""
+    every = [power + math.log10(factor) for power in range(math.floor(low), math.ceil(high) + 1) for factor in (1, 2, 5)]
+    return [place for place in every if low <= place <= high]
 
 
 def _padded(low: float, high: float) -> tuple[float, float]:

@@ -5,7 +5,7 @@
 ``title subtitle terms`` texts, ``facts`` ``[{label, value, note}]`` the tiles on top, ``notes`` ``[text]``;
 ``funnel`` what ``stages.Measured.figures`` gives; ``protocols`` ``[what Judged.figures gives]`` other protocols;
 ``training`` ``[{name, loss: [...], score: [...], score_name, best}]`` one entry a model, one number an epoch;
-``latency`` ``[{name, milliseconds: [...]}]``.
+``latency`` ``[{name, milliseconds: [...]}]``; ``sections`` ``[{title, how, plots: [{name, plot}], columns, rows}]`` what other tools have to show.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ def render(results: Mapping[str, Any]) -> str:
             for one in results.get("latency", [])
             if len(one["milliseconds"])
         ],
+        sections=[{**one, "rows": [[_cell(value) for value in row] for row in one["rows"]]} for one in results.get("sections", [])],
         interval=interval,
     )
 
