@@ -6,6 +6,7 @@ An item that the catalogue does not know passes none of those that look into the
 
 from __future__ import annotations
 
+import functools
 import math
 import threading
 from collections.abc import Mapping, Sequence
@@ -224,6 +225,15 @@ class Where(Selector):
             self._table = (now, fresh)
             return fresh
 
+    def rows(self) -> Ints:
+        """Ascending rows that meet it: from the inverted index where that knows the answer, as of values that an item must have."""
+        if not self.one_of or self.not_in or self.at_least is not None or self.at_most is not None:
+            return np.flatnonzero(self.table())
+        if self.column not in self.catalogue.attribute_names:
+            return np.empty(0, np.int64)
+        found = [self.catalogue.having(self.column, value) for value in self.one_of]
+        return found[0] if len(found) == 1 else np.unique(np.concatenate(found))
+
     def passing(self, request: Request, candidates: Candidates) -> Mask:
         return _looked_up(self.table(), candidates.items)
 
@@ -240,6 +250,11 @@ class Asked(Selector):
         for options in request.parameters.get("where", ()):
             out &= self.condition(options).passing(request, candidates)
         return out
+
+    def rows(self, request: Request) -> Ints | None:
+        """The only rows that meet every condition of the request, ascending, for an index to choose from; None where it has none."""
+        asked = [self.condition(options).rows() for options in request.parameters.get("where", ())]
+        return functools.reduce(lambda one, other: np.intersect1d(one, other, assume_unique=True), asked) if asked else None
 
     def condition(self, options: Mapping[str, Any]) -> Where:
         """The selector of one condition; ``OptionError`` says what is wrong with it."""

@@ -16,6 +16,7 @@ from palate.batch import Batch
 from palate.candidates import Candidates, Floats, Ints, Ragged, Request, offsets_of
 from palate.contracts import Embedder, Forest, Halved, Ranker
 from palate.features.pipeline import FeaturePipeline
+from palate.funnel.filters import Asked
 from palate.funnel.sides import BLOCK, ItemSide, blocks, slice_candidates, slice_request, user_batch, user_columns
 from palate.index.topk import plain
 from palate.schema import nearest
@@ -31,7 +32,7 @@ class Index(Protocol):
 
     def fit(self, vectors: Floats, ids: Ints) -> Self: ...
 
-    def search(self, queries: Floats, k: int, exclude: Ragged | None = None) -> tuple[Ints, Floats]: ...
+    def search(self, queries: Floats, k: int, exclude: Ragged | None = None, only: Ints | None = None) -> tuple[Ints, Floats]: ...
 
     def add(self, ids: Ints, vectors: Floats) -> None: ...
 
@@ -71,7 +72,7 @@ class VectorRetriever:
     def __init__(self, embedder: Embedder, pipeline: FeaturePipeline, index: Index, items: Catalogue | None = None) -> None:
         self.embedder, self.pipeline, self.index = embedder.eval(), pipeline, index
         self.items = pipeline.items if items is None else items
-        self._users = _UserSide(embedder, pipeline)
+        self._users, self._asked = _UserSide(embedder, pipeline), Asked(self.items)
         rows = np.flatnonzero(self.items.available)
         self.index.fit(self.vectors(rows), rows)
 
@@ -95,8 +96,11 @@ class VectorRetriever:
         self.index.remove(rows)
 
     def retrieve(self, request: Request, k: int) -> Candidates:
-        """Up to k items for each request, best first, ties by row, none of ``request.exclude``."""
-        ids, scores = self.index.search(self._users.vectors(request), min(k, len(self.index)), request.exclude)
+        """Up to k items for each request, best first, ties by row, none of ``request.exclude``.
+
+        What the request asks of the items (``parameters["where"]``) is asked of the index, so that k come back where k meet it.
+        """
+        ids, scores = self.index.search(self._users.vectors(request), min(k, len(self.index)), request.exclude, self._asked.rows(request))
         there = ids >= 0
         if there.all():
             return Candidates(ids.ravel(), scores.ravel(), np.arange(len(ids) + 1) * ids.shape[1])

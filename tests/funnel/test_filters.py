@@ -146,3 +146,30 @@ def test_every_filter_of_the_catalog_is_a_policy() -> None:
     found = [entry.name for entry in ENTRIES if entry.kind == "filter"]
     assert {"Where", "Blocked", "Asked"} <= set(found)
     assert all(load(name, "filter").policy for name in found)
+
+
+def test_conditions_as_the_rows_that_meet_them(items: Catalogue) -> None:
+    every: list[dict[str, object]] = [
+        {"column": "genres", "one_of": ["War", "Drama"]},
+        {"column": "genres", "one_of": ["War"]},
+        {"column": "genres", "one_of": ["War"], "not_in": ["Horror"]},
+        {"column": "year", "one_of": [1960.0, 1970]},
+        {"column": "year", "at_least": 1955},
+        {"column": "genres", "one_of": ["none has it"]},
+    ]
+    for change in ("none", "update", "erase", "add"):
+        if change == "update":
+            items.update(0, {"genres": ["War"], "year": 1970.0})
+        elif change == "erase":
+            items.erase(1)
+        elif change == "add":
+            items.add("new", {"genres": ["War"]})
+        for options in every:
+            step = build(Where, options, items)
+            assert step.rows().tolist() == np.flatnonzero(step.table()).tolist(), options
+    asked = Asked(items)
+    assert asked.rows(request()) is None, "no condition is not the same as none that meets it"
+    asks = request(parameters={"where": [every[1], {"column": "year", "at_least": 1965}]})
+    both = asked.rows(asks)
+    assert both is not None
+    assert lists(asked(asks, offer(list(range(len(items)))))) == [both.tolist()]

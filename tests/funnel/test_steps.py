@@ -17,6 +17,7 @@ from palate.funnel.sides import ItemSide, blocks, slice_candidates, slice_reques
 from palate.funnel.steps import Prerank, Rank, VectorRetriever
 from palate.index.exact import Exact
 from palate.index.hnsw import HNSW
+from palate.index.lsh import LSH
 from palate.rank.interaction.mlp import MLP
 from tests.funnel.world import NOW, TASKS, World, lists, world
 
@@ -262,3 +263,18 @@ def test_slices_of_a_request(here: World) -> None:
         whole = slice(request.histories.offsets[b], request.histories.offsets[b + 1])
         assert part.histories.items[mine].tolist() == request.histories.items[whole].tolist()
     assert slice_request(request, 0, 6) is request
+
+
+@pytest.mark.parametrize("index", [Exact, HNSW, LSH])
+def test_what_a_request_asks_of_the_items_is_asked_of_the_index(here: World, index: type) -> None:
+    retriever = VectorRetriever(here.dssm(), here.pipeline, index())
+    conditions = [{"column": "genres", "one_of": ["War"]}, {"column": "year", "at_least": 1990}]
+    request = here.request(np.arange(6), parameters={"where": conditions})
+    found = retriever.retrieve(request, 12)
+    meets = [row for row in range(len(here.items)) if "War" in here.items.attributes(row)["genres"] and here.items.attributes(row)["year"] >= 1990]
+    everything = VectorRetriever(here.dssm(), here.pipeline, Exact()).retrieve(here.request(np.arange(6)), len(here.items))
+    for b, row in enumerate(lists(found)):
+        right = [item for item in lists(everything)[b] if item in set(meets)]
+        assert len(row) == min(12, len(right)) > 5, "k come back where k are there"
+        assert set(row) <= set(right)
+        assert len(set(row) & set(right[:12])) >= (10 if index is HNSW else 12)  # HNSW keeps eight bits a number
