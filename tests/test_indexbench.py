@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from palate import indexbench
+from palate import cli, indexbench
 from palate.evaluation.report import render
 from palate.indexbench import Bench, Point, Vectors, bench, matrix, of_files
+from palate.workflow import train
 from tests.index.test_index import clusters
+from tests.serving.world import write_tables
 
 
 def point(name: str, recall: float, p50: float, megabytes: float) -> Point:
@@ -107,3 +110,53 @@ def test_a_file_that_is_none_of_these_is_refused(tmp_path: Path, monkeypatch: py
         matrix(tmp_path / "none.npy")
     with pytest.raises(ValueError, match="there is no index 'HNWS'"):
         bench(Vectors("made", np.ones((50, 4), np.float32), np.ones((3, 4), np.float32)), 3, 0.9, ("HNWS",))
+
+
+FACTORS = """
+[models.factors]
+name = "IALS"
+dim = 8
+iterations = 2
+[[recall]]
+model = "factors"
+quota = 10
+"""
+
+
+def test_the_command_over_a_runs_own_vectors(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    write_tables(tmp_path)
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(recipe.read_text("utf-8") + FACTORS, "utf-8")
+    opened = train(recipe, tmp_path / "run", holdout=False)
+    asked = indexbench.of_run(tmp_path / "run")
+    model = opened.parts.models["factors"]
+    taken = np.flatnonzero(model.items.any(1))
+    assert (asked.vectors == model.items[taken]).all()
+    assert asked.queries.any(1).all()
+    assert asked.exclude is not None, "people are not offered what they took"
+    assert len(asked.exclude) == len(asked.queries)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["palate", "index", "bench", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return (int(end.value.code or 0), *capsys.readouterr())
+
+    page = tmp_path / "page.html"
+    code, out, _ = run(str(tmp_path / "run"), "--index", "LSH", "--k", "3", "--json", "--html", str(page))
+    assert code == 0
+    found = json.loads(out)
+    assert [one["name"] for one in found["points"]] == ["Exact", "LSH", "LSH", "LSH"]
+    assert found["vectors"] == "factors of run"
+    assert "<svg" in page.read_text("utf-8")
+    code, out, _ = run(str(tmp_path / "run"), "--index", "LSH", "--k", "3")
+    assert code == 0
+    assert "In a route of a recipe:\nindex = { name = " in out
+    code, _, err = run(str(tmp_path / "run"), "--model", "factor")
+    assert code == 1
+    assert "no model 'factor' with vectors; did you mean 'factors'" in err
+    code, _, err = run(str(tmp_path / "nothing.npy"))
+    assert code == 1
+    assert "nothing.npy" in err
+    assert run(str(tmp_path / "nothing.npy"), "--model", "factors")[0] == 2
