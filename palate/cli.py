@@ -30,6 +30,8 @@ app = typer.Typer(
 )
 key_app = typer.Typer(help="Keys of a service: make, list, take away.", no_args_is_help=True)
 app.add_typer(key_app, name="key")
+index_app = typer.Typer(help="Vector indexes: which one suits your vectors.", no_args_is_help=True)
+app.add_typer(index_app, name="index")
 
 Run = Annotated[Path, typer.Argument(help="The run's folder, as given to palate train --out.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
@@ -438,6 +440,43 @@ def key_remove(name: Annotated[str, typer.Argument(show_default=False)], state: 
     from palate.serving import keys
 
     keys.remove(state, name)
+
+
+@index_app.command("bench")
+def index_bench(
+    source: Annotated[Path, typer.Argument(metavar="VECTORS.npy|RUN", help="A matrix, or a run whose model has vectors.", show_default=False)],
+    model: Annotated[str | None, typer.Option(help="Of a run: which model; the first with vectors where left out.")] = None,
+    queries: Annotated[Path | None, typer.Option(help="Of a matrix: the vectors to ask with, as .npy; some of its own where left out.")] = None,
+    k: Annotated[int, typer.Option("-k", "--k", help="How many neighbours.", min=1)] = 10,
+    recall: Annotated[float, typer.Option(help="The share of an exact search's answers that must be found.", min=0.01, max=1.0)] = 0.95,
+    name: Annotated[list[str] | None, typer.Option("--index", help="Only this index, beside Exact. May be repeated.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write the curves as a self-contained page here.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure recall, latency and memory of every index over your own vectors, and recommend one."""
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")  # one question is too little for two threads
+    run = source.is_dir()
+    if run and queries is not None:
+        raise typer.BadParameter("a run's users ask; leave it out", param_hint="--queries")
+    if not run and model is not None:
+        raise typer.BadParameter("only a run has models", param_hint="--model")
+    from palate import indexbench
+    from palate.evaluation.report import text_table, write
+
+    with progress(f"indexes over {source}") as report:
+        vectors = indexbench.of_run(source, model) if run else indexbench.of_files(source, queries)
+        found = indexbench.bench(vectors, k, recall, tuple(name or ()), report)
+    if html is not None:
+        write(found.page(), html)
+    if as_json:
+        put(found.to_json())
+        return
+    size, dim = vectors.vectors.shape
+    if vectors.note:
+        say(vectors.note)
+    print(text_table(indexbench.COLUMNS, found.rows(), f"{vectors.title}: {size:,} vectors of {dim}, {len(vectors.queries):,} questions, recall@{k}"))
+    print(f"\nfor recall {recall:g}: {found.chosen.name}. In a route of a recipe:\n{found.chosen.recipe}")
 
 
 def chosen(value: str, option: str, known: Sequence[str]) -> None:
