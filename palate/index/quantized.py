@@ -2,7 +2,7 @@
 
 Directions become codewords and a vector's length is kept as it is, since it is the length that decides an inner product: Dai et al.,
 "Norm-Explicit Quantization: Improving Vector Quantization for Maximum Inner Product Search", AAAI 2020.
-Written anew, not faiss's: its PQ can mask no single vector, and its k-means on a few numbers took ten times as long.
+Written anew, not faiss's: its PQ can mask no single vector, and its k-means on a few numbers takes several times as long.
 """
 
 from __future__ import annotations
