@@ -85,6 +85,71 @@ def drawn_softmax(positive: Tensor, negative: Tensor, log_q: Tensor) -> Tensor:
     return F.cross_entropy(torch.cat((positive[:, None], corrected), 1), torch.zeros(len(positive), dtype=torch.long, device=positive.device))
 
 
+def top1(positive: Tensor, negative: Tensor) -> Tensor:
+    """Mean of sigmoid(negative - positive) + sigmoid(negative^2). Hidasi et al., ICLR 2016."""
+    known = torch.isfinite(negative)
+    against = torch.where(known, negative, 0.0)
+    return _mean_where(torch.sigmoid(against - positive[:, None]) + torch.sigmoid(against.square()), known)
+
+
+def top1_max(positive: Tensor, negative: Tensor) -> Tensor:
+    """``top1`` with each negative weighed by its softmax among those of its row; mean over rows. Hidasi, Karatzoglou, CIKM 2018."""
+    positive, negative, share = _shares(positive, negative)
+    each = torch.sigmoid(negative - positive[:, None]) + torch.sigmoid(negative.square())
+    return (share.exp() * each).sum() / max(len(positive), 1)
+
+
+def bpr_max(positive: Tensor, negative: Tensor, regularization: float = 0.0) -> Tensor:
+    """Mean over rows of -ln sum_j s_j sigmoid(positive - negative_j) + regularization * sum_j s_j negative_j^2.
+
+    s is the softmax of a row's negatives. Hidasi, Karatzoglou, CIKM 2018.
+    """
+    positive, negative, share = _shares(positive, negative)
+    right = -torch.logsumexp(share + F.logsigmoid(positive[:, None] - negative), 1)
+    return (right + regularization * (share.exp() * negative.square()).sum(1)).sum() / max(len(positive), 1)
+
+
+def _shares(positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows that have a negative: the positives, the negatives (0 where there is none) and the logarithms of their softmax."""
+    known = torch.isfinite(negative)
+    some = known.any(1)
+    known, negative = known[some], negative[some]
+    return positive[some], torch.where(known, negative, 0.0), F.log_softmax(torch.where(known, negative, -torch.inf), 1)
+
+
+def info_nce(one: Tensor, other: Tensor, temperature: float = 1.0, within: bool = False) -> Tensor:
+    """Cross-entropy of finding row b of ``other [B, D]`` by row b of ``one``: their inner products over ``temperature``, all rows compared.
+
+    van den Oord, Li, Vinyals, "Representation Learning with Contrastive Predictive Coding", 2018. ``within``: the other rows of the same side are
+    compared too, and both sides are asked: the 2B - 1 others of Chen et al., "A Simple Framework for Contrastive Learning", ICML 2020.
+    """
+    place = torch.arange(len(one), device=one.device)
+    if not within:
+        return F.cross_entropy(one @ other.T / temperature, place)
+    both = torch.cat((one, other))
+    scores = (both @ both.T / temperature).masked_fill(torch.eye(len(both), dtype=torch.bool, device=one.device), -torch.inf)
+    return F.cross_entropy(scores, torch.cat((place + len(one), place)))
+
+
+def multinomial(scores: Tensor, ids: Tensor) -> Tensor:
+    """-sum of log softmax(scores ``[B, I]``) over what each row took, ``ids [B, L]`` (item + 1, each once, 0 is none); the mean over rows."""
+    there = ids > 0
+    found = scores.gather(1, (ids - 1).clamp(min=0))
+    return (there.sum(1) * scores.logsumexp(1) - torch.where(there, found, 0.0).sum(1)).mean()
+
+
+def cosine_contrastive(positive: Tensor, negative: Tensor, margin: float = 0.0, weight: float = 1.0) -> Tensor:
+    """Mean over positives of 1 - cosine, plus ``weight`` times the mean of max(0, cosine - margin) over the negatives of its row.
+
+    ``positive [B, P]`` and ``negative [B, N]`` are cosines; here too minus infinity means "none". Mao et al., "SimpleX: A Simple and Strong Baseline
+    for Collaborative Filtering", CIKM 2021 (P = 1).
+    """
+    there, known = torch.isfinite(positive), torch.isfinite(negative)
+    near = torch.where(there, 1 - positive, 0.0).sum(1)
+    far = torch.relu(torch.where(known, negative - margin, 0.0)).sum(1) / known.sum(1).clamp(min=1)
+    return (near + weight * there.sum(1) * far).sum() / there.sum().clamp(min=1)
+
+
 def listnet(scores: Tensor, labels: Tensor, groups: Tensor, temperature: float = 1.0) -> Tensor:
     """Divergence (KL) from softmax(scores) to softmax(labels / temperature) within each group, mean over groups.
 

@@ -15,15 +15,39 @@ NAMED: dict[str, list[Any]] = {
     "kinds": [("cross", "fm"), ("bilinear",), ("attention", "fm")],
     "prior": [("genre",)],
     "attribute": ["author"],
+    "author": ["genres"],
+    "models": [("itemcf", "popular")],
+    "weights": [(1.0, 0.25)],
+    "events": [(12,)],
+    "follows": ["loves"],
+    "latitude": ["south"],
+    "longitude": ["east"],
     "attributes": [("genres",), ("author", "genres")],
     "text": [("title",)],
     "hard": ["genre"],
+    "category": ["author"],
+    "age": ["age"],
     "query": [("item_id",), ("text", "hour")],
     "induction": [("genre",)],
+    "booked": ["taken"],
+    "market": ["author"],
     "feed": [("user_id",), ("history", "history_genre")],
 }
+GIVEN: dict[str, Any] = {"models": ("itemcf", "tag")}  #: options that have no default: what a contract test gives
 #: what an option needs beside it to matter in a small world
-BESIDE: dict[str, dict[str, Any]] = {"keep": {"neighbors": 3}, "buckets": {"crosses": (("user_id", "item_id"),)}}
+BESIDE: dict[str, dict[str, Any]] = {
+    "category": {"diversity": 2.0},
+    "keep": {"neighbors": 3},
+    "buckets": {"crosses": (("user_id", "item_id"),)},
+    "share": {"pretraining": 1},
+    "oversample": {"booked": "taken"},
+    "market_negatives": {"market": "author"},
+}
+
+
+def given(cls: type) -> dict[str, Any]:
+    """The options that this one cannot do without."""
+    return {name: value for name, value in GIVEN.items() if name in parameters(cls)}
 
 
 def others(cls: type, *provided: Any) -> Iterator[tuple[str, list[Any], bool]]:

@@ -13,8 +13,9 @@ from palate.contracts import Recaller
 from palate.datasets.interactions import Interactions
 from palate.datasets.negatives import Sampler
 from palate.datasets.sequences import Bags, Sequences
+from palate.layers import losses
 from palate.layers.bags import distinct
-from palate.recall.autoencoder.multinomial import Decoder, Encoder, log_loss
+from palate.recall.autoencoder.multinomial import Decoder, Encoder
 
 
 class MultDAE(Recaller):
@@ -37,7 +38,7 @@ class MultDAE(Recaller):
 
     def loss(self, batch: Batch) -> Tensor:
         ids = batch["history"]
-        return log_loss(self.decoder(torch.tanh(self.encoder(ids))), ids)
+        return losses.multinomial(self.decoder(torch.tanh(self.encoder(ids))), ids)
 
     def encode_users(self, batch: Batch) -> Tensor:
         return self.decoder.lifted(torch.tanh(self.encoder(distinct(batch["history"]))))

@@ -1,4 +1,4 @@
-"""What the two multinomial autoencoders are made of: an encoder of bags, a decoder to all items, the likelihood of a bag."""
+"""What the two multinomial autoencoders are made of: an encoder of bags and a decoder to all items."""
 
 from __future__ import annotations
 
@@ -67,10 +67,3 @@ def begin(layers: nn.ModuleList | list[nn.Module]) -> None:
     for layer in layers:
         nn.init.xavier_normal_(layer.weight)  # type: ignore[arg-type]
         nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-
-
-def log_loss(logits: Tensor, ids: Tensor) -> Tensor:
-    """-sum of log softmax(logits ``[B, I]``) over each user's ``ids [B, L]`` (row + 1, each once, 0 is none), the mean over users."""
-    there = ids > 0
-    found = logits.gather(1, (ids - 1).clamp(min=0))
-    return (there.sum(1) * logits.logsumexp(1) - torch.where(there, found, 0.0).sum(1)).mean()

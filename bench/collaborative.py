@@ -1,0 +1,149 @@
+"""Autoencoders, graph and neural models of who took what: full ranking, CPU seconds of the fit, memory. One JSON line a fit.
+
+    python -m bench.collaborative --data-dir FOLDER --bench-dir FOLDER [--only MODEL,...] [--case ml100k,gowalla] [--seeds 3]
+                                  [--folder FOLDER] [--validate]
+
+BENCH_DIR holds ``splits/ml100k_general_8_1_1`` (Recall@10 and NDCG@10), DATA_DIR ``gowalla/`` (at 20). Each fit runs in a process of its own, on one
+thread. ``--folder`` keeps every result and, while it runs, its checkpoint: what was stopped goes on where it was, what is done is printed again.
+
+``--validate`` fits on what is left of the training rows (ML-100K has validation rows, of Gowalla a tenth of each user's is cut off) and prints the
+figures on the rest after every epoch; the settings below were chosen by it, the test rows were looked at with them alone. Where a setting is
+not the paper's, the comment beside it says what validation gave.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.sparse import csr_matrix
+
+from bench.ranked import Split, figures, gowalla, ml100k, peak_mb
+from bench.recall import interactions, retrieved
+from palate import catalog
+from palate.build import build
+from palate.contracts import Recaller
+from palate.datasets.negatives import Sampler
+from palate.datasets.sequences import Sequences
+from palate.training.trainer import Trainer
+
+Settings = tuple[dict[str, Any], dict[str, Any]]  #: of the model, of the trainer
+SETTINGS: dict[str, dict[str, Settings]] = {
+    "ml100k": {
+        "MultVAE": ({"dim": 64, "hidden": (200,), "anneal": 100}, {"epochs": 40, "batch_size": 128, "learning_rate": 0.003}),
+        "LightGCN": ({}, {"epochs": 30, "batch_size": 4096, "learning_rate": 0.01}),
+    },
+    "gowalla": {},
+}
+
+
+def cut(split: Split, share: float = 0.1, seed: int = 0) -> Split:
+    """The split with a share of each user's training items to ask for in place of the test's."""
+    random, train = np.random.default_rng(seed), split.train
+    users = np.repeat(np.arange(train.shape[0]), np.diff(train.indptr))
+    order = np.lexsort((random.random(train.nnz), users))
+    place = np.arange(train.nnz) - train.indptr[:-1][users]
+    asked = np.zeros(train.nnz, bool)
+    asked[order] = place < (share * np.diff(train.indptr))[users].astype(np.int64)
+    parts = [csr_matrix((train.data[mask], (users[mask], train.indices[mask])), train.shape) for mask in (~asked, asked)]
+    return replace(split, train=parts[0], seen=parts[0], test=parts[1])
+
+
+def split_of(case: str, data_dir: Path, bench_dir: Path, validate: bool) -> Split:
+    if case == "ml100k":
+        return ml100k(bench_dir, "valid" if validate else "test")
+    return cut(gowalla(data_dir)) if validate else gowalla(data_dir)
+
+
+def fit(case: str, name: str, seed: int, split: Split, settings: Settings, checkpoint: Path | None, validate: bool) -> dict[str, Any]:
+    """One line: the figures on what is asked, CPU seconds and memory."""
+    options, training = settings
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    data = interactions(split)
+    model: Recaller = build(catalog.load(name, "recall"), options, data)
+    training = {"seed": seed, **training}
+    sampler = training.pop("sampler", None)
+    sequences = Sequences.unordered(data)
+    before, spent = peak_mb(), 0.0
+
+    def score() -> float:
+        nonlocal spent
+        start = time.process_time()
+        now = figures(retrieved(model, split), split)  # type: ignore[arg-type]
+        spent += time.process_time() - start
+        print(json.dumps({"case": case, "model": name, "cpu_seconds": round(start - began - spent, 1)} | now), file=sys.stderr, flush=True)
+        return now[f"ndcg@{split.k}"]
+
+    began = time.process_time()
+    examples = model.learn_from(sequences, Sampler(torch.from_numpy(sequences.counts), sampler))
+    fitting = Trainer(**training).fit(model, examples, score if validate else None, checkpoint)
+    seconds = time.process_time() - began - spent
+    line = {"cpu_seconds": round(seconds, 2), "epochs": fitting.best, "loss": round(fitting.losses[-1], 4)}
+    line |= {"rss_before_mb": before, "rss_fit_mb": peak_mb()}
+    start = time.process_time()
+    line |= figures(retrieved(model, split), split)  # type: ignore[arg-type]
+    return line | {"ranking_cpu_seconds": round(time.process_time() - start, 2)}
+
+
+def key(case: str, name: str, seed: int, settings: Settings, validate: bool) -> str:
+    mark = hashlib.sha256(json.dumps([settings, validate], sort_keys=True).encode()).hexdigest()[:8]
+    return f"{case}-{name}-{seed}-{mark}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", type=Path, required=True)
+    parser.add_argument("--bench-dir", type=Path, required=True)
+    parser.add_argument("--only", default="", metavar="MODEL,...")
+    parser.add_argument("--case", default=",".join(SETTINGS), metavar="CASE,...")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--validate", action="store_true")
+    parser.add_argument("--set", default="", metavar="JSON", help="[model's, trainer's] options over those in this file, to try others")
+    parser.add_argument("--here", type=int, default=-1, metavar="SEED", help="run this one seed in this process")
+    options = parser.parse_args()
+    data_dir, bench_dir = options.data_dir.resolve(), options.bench_dir.resolve()
+    tried: list[dict[str, Any]] = json.loads(options.set) if options.set else [{}, {}]
+    for case in options.case.split(","):
+        if case not in SETTINGS:
+            parser.error(f"no case {case!r}; known: {', '.join(SETTINGS)}")
+        for name in options.only.split(",") if options.only else SETTINGS[case]:
+            known = SETTINGS[case].get(name, ({}, {}))
+            settings = {**known[0], **tried[0]}, {**known[1], **tried[1]}
+            for seed in range(options.seeds if case == "ml100k" else 1) if options.here < 0 else (options.here,):
+                place = options.folder and options.folder.resolve() / key(case, name, seed, settings, options.validate)
+                if place and place.with_suffix(".json").exists():
+                    print(place.with_suffix(".json").read_text().strip(), flush=True)
+                elif options.here >= 0:
+                    split = split_of(case, data_dir, bench_dir, options.validate)
+                    line: dict[str, Any] = {"case": case, "by": "palate", "model": name, "seed": seed, "validation": options.validate}
+                    checkpoint = place and place.with_suffix(".checkpoint")
+                    line |= fit(case, name, seed, split, settings, checkpoint, options.validate)
+                    line["settings"] = settings
+                    if place:
+                        place.with_suffix(".json").write_text(json.dumps(line) + "\n")
+                        checkpoint.unlink(missing_ok=True)
+                    print(json.dumps(line), flush=True)
+                else:
+                    if place:
+                        place.parent.mkdir(parents=True, exist_ok=True)
+                    rest = ["--data-dir", str(data_dir), "--bench-dir", str(bench_dir), "--case", case, "--only", name, "--here", str(seed)]
+                    rest += ["--folder", str(options.folder.resolve())] if options.folder else []
+                    rest += (["--validate"] if options.validate else []) + (["--set", options.set] if options.set else [])
+                    alone = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+                    subprocess.run([sys.executable, "-m", "bench.collaborative", *rest], env=alone, cwd=Path(__file__).parent.parent, check=True)
+
+
+if __name__ == "__main__":
+    main()

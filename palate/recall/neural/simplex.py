@@ -1,0 +1,100 @@
+"""SimpleX: a user's vector and the mean of their history, compared with very many negatives by a cosine contrastive loss.
+
+Mao, Zhu, Wang, Dai, Dong, Xiao, He, "SimpleX: A Simple and Strong Baseline for Collaborative Filtering", CIKM 2021.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from palate.batch import Batch
+from palate.contracts import Recaller
+from palate.datasets.interactions import Interactions
+from palate.datasets.negatives import Sampler
+from palate.datasets.sequences import Bags, Sequences
+from palate.layers import losses
+from palate.layers.bags import bag, distinct
+from palate.layers.embedding import Table
+
+
+class SimpleX(Recaller):
+    """score = cos(g p_u + (1 - g) V s_u, q_i), s_u from the q of the latest ``length`` items of the history, g = ``own``.
+
+    ``history``: s_u is their ``mean``, or a sum by ``attention``, softmax of p_u' tanh(W q). The loss of each pair that was taken is 1 - cos plus
+    ``weight`` times the mean of max(0, cos - ``margin``) over negatives: ``negatives`` that are drawn for a batch and shared by its users (0: all
+    items instead, the limit of ever more draws), what the user took left out. A user it was not fitted on has the mean of all p.
+    """
+
+    examples = Bags
+    personal = True
+
+    def __init__(
+        self,
+        interactions: Interactions,
+        dim: int = 64,
+        own: float = 0.5,
+        history: Literal["mean", "attention"] = "mean",
+        length: int = 100,
+        margin: float = 0.4,
+        weight: float = 100.0,
+        negatives: int = 0,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__(interactions, length)
+        if not 0 <= own <= 1 or not -1 <= margin < 1:
+            raise ValueError(f"own must lie in [0, 1] and margin in [-1, 1), not {own} and {margin}")
+        if not 0 <= weight < float("inf") or negatives < 0 or dim < 1 or not 0 <= dropout < 1:
+            raise ValueError(f"weight, negatives and dropout must be 0 or more, dim 1 or more, not {weight}, {negatives}, {dropout}, {dim}")
+        self.own, self.margin, self.weight, self.negatives = own, margin, weight, negatives
+        self.users = Table(self.n_users + 1, dim, deviation=0.1)
+        self.table = Table(self.n_items + 1, dim, sparse=False, deviation=0.1)
+        self.map = nn.Linear(dim, dim, bias=False)
+        self.attention = nn.Linear(dim, dim) if history == "attention" else None
+        self.dropout = nn.Dropout(dropout)
+        self.sampler: Sampler | None = None
+        self.centre: Tensor
+        self.register_buffer("centre", torch.zeros(dim))
+
+    def learn_from(self, sequences: Sequences, sampler: Sampler) -> Bags:
+        self.sampler = sampler
+        return Bags(sequences)
+
+    def loss(self, batch: Batch) -> Tensor:
+        ids = batch["history"]
+        items = F.normalize(self.table.weight, dim=1)
+        users = self.encode_users(Batch(user=batch["user"], history=ids[:, -self.length :]))
+        taken = torch.zeros(len(ids), len(items), dtype=torch.bool).scatter_(1, ids, True)
+        taken[:, 0] = True  # padding
+        if self.negatives:
+            assert self.sampler is not None, "learn_from comes first"
+            drawn = self.sampler.draw((self.negatives,))
+            far = (users @ items[drawn].T).masked_fill(taken[:, drawn], -torch.inf)
+            near = torch.einsum("bd,bld->bl", users, F.embedding(ids, items))
+        else:
+            cosines = users @ items.T
+            far, near = cosines.masked_fill(taken, -torch.inf), cosines.gather(1, ids)
+        return losses.cosine_contrastive(near.masked_fill(ids == 0, -torch.inf), far, self.margin, self.weight)
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        if bool(self.fitted_users.any()):
+            self.centre.copy_(self.users.weight[self.fitted_users].mean(0))
+
+    def encode_users(self, batch: Batch) -> Tensor:
+        ids, users = distinct(batch["history"]), batch["user"]
+        p = torch.where(users[:, None] > 0, self.users(users, padding=0), self.centre)
+        there = (ids > 0).float()
+        if self.attention is None:
+            s = bag(self.table.weight[1:], ids, there / there.sum(1, keepdim=True).clamp(min=1))
+        else:
+            rows = self.table(ids, padding=0)  # [B, L, D]
+            scores = torch.einsum("bd,bld->bl", p, torch.tanh(self.attention(rows))).masked_fill(ids == 0, -1e9)
+            s = torch.einsum("bl,bld->bd", scores.softmax(1) * there, rows)
+        return F.normalize(self.dropout(self.own * p + (1 - self.own) * self.map(s)), dim=1)
+
+    def encode_items(self) -> Tensor:
+        return F.normalize(self.table.weight[1:], dim=1)
