@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from palate.candidates import Floats, Ints
+from palate.schema import nearest
 from palate.state.rows import EventRows
 
 
@@ -17,7 +19,8 @@ class Interactions:
     """A sparse users x items matrix in CSR form, one entry for each pair; items of a user ascend by row.
 
     ``offsets`` int64 ``[U + 1]``, ``items`` int64 ``[E]``, ``values`` float32 ``[E]`` (strength of the pair), ``times`` int64 ``[E]`` (ms
-    of the pair's last event), ``n_items`` the catalogue's size at fitting, ``now`` ms: the moment up to which events were used.
+    of the pair's last event), ``n_items`` the catalogue's size at fitting, ``now`` ms: the moment up to which events were used. ``signals`` uint32
+    ``[E]`` are the bits of all signals that the pair's events showed, ``names`` what they are called; None and () where it is not known.
     """
 
     offsets: Ints
@@ -26,6 +29,8 @@ class Interactions:
     times: Ints
     n_items: int
     now: int = 0
+    signals: NDArray[np.uint32] | None = None
+    names: tuple[str, ...] = ()
 
     @property
     def n_users(self) -> int:
@@ -46,7 +51,8 @@ class Interactions:
         users = np.repeat(np.arange(self.n_users, dtype=np.int64), np.diff(self.offsets))
         offsets = np.zeros(self.n_items + 1, np.int64)
         np.cumsum(np.bincount(self.items, minlength=self.n_items), out=offsets[1:])
-        return Interactions(offsets, users[order], self.values[order], self.times[order], self.n_users, self.now)
+        signals = None if self.signals is None else self.signals[order]
+        return Interactions(offsets, users[order], self.values[order], self.times[order], self.n_users, self.now, signals, self.names)
 
     @classmethod
     def empty(cls, n_users: int, n_items: int) -> Interactions:
@@ -73,4 +79,11 @@ class Interactions:
         strength = np.nan_to_num(values[chosen], nan=1.0).astype(np.float32) if weighted else np.ones(len(chosen), np.float32)
         if now is None:
             now = int(times[-1]) + 1 if len(times) else 0
-        return cls(offsets, items[chosen], strength, times[chosen], n_items, now)
+        shown = np.bitwise_or.reduceat(rows.signals[known][order], np.flatnonzero(np.roll(last, 1))) if len(order) else np.empty(0, np.uint32)
+        return cls(offsets, items[chosen], strength, times[chosen], n_items, now, shown, rows.names)
+
+    def showing(self, name: str) -> NDArray[np.bool_]:
+        """Which pairs showed this signal, ``[E]``; ValueError names the nearest one known."""
+        if name not in self.names or self.signals is None:
+            raise ValueError(f"no signal {name!r} is known of these interactions{nearest(name, self.names)}")
+        return (self.signals >> np.uint32(self.names.index(name)) & np.uint32(1)).astype(bool)

@@ -9,9 +9,10 @@ import numpy as np
 from numba import njit
 
 from palate.candidates import Floats, Ints
+from palate.datasets.draws import State, draw
 from palate.datasets.interactions import Interactions
 from palate.index.topk import plain
-from palate.recall.factor.pairwise import Columns, State, draw
+from palate.recall.factor.solve import Columns
 
 
 @njit(cache=True, nogil=True, fastmath=True)

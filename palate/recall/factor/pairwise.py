@@ -7,22 +7,11 @@ from numba import njit
 from numpy.typing import NDArray
 
 from palate.candidates import Floats, Ints
+from palate.datasets.draws import State, draw
 
 Columns = NDArray[np.int32]
-State = NDArray[np.uint64]
 
 TRIES = 64  #: draws of a negative before a pair is left out: of somebody who took nearly everything
-
-
-@njit(cache=True, nogil=True)
-def draw(state: State, below: int) -> np.int64:
-    """A number in ``[0, below)`` from Marsaglia's xorshift; ``state`` uint64 ``[1]``, not 0."""
-    x = state[0]
-    x ^= x << np.uint64(13)
-    x ^= x >> np.uint64(7)
-    x ^= x << np.uint64(17)
-    state[0] = x
-    return np.int64(((x >> np.uint64(32)) * np.uint64(below)) >> np.uint64(32))
 
 
 @njit(cache=True, nogil=True)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tests.recall.factor.test_bpr import Draws
+from tests.datasets.test_draws import Draws
 
 
 def descended(r, start, mean, rates, regularization, generator, biased=True, implicit=None):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from palate.recall.factor.bpr import BPR
-from palate.recall.factor.pairwise import _step, draw, taken
+from palate.recall.factor.pairwise import _step, taken
+from tests.datasets.test_draws import Draws
 from tests.recall.made import checkerboard, interactions, lists, random_matrix, request
 
 R = random_matrix(40, 25, seed=1)
@@ -12,28 +13,6 @@ R = random_matrix(40, 25, seed=1)
 
 def criterion(x, i, j, shrink):
     return -np.log1p(np.exp(-(x @ i - x @ j))) - shrink / 2 * (x @ x + i @ i + j @ j)
-
-
-class Draws:
-    """Marsaglia's xorshift with whole numbers of Python."""
-
-    def __init__(self, state):
-        self.state = state
-
-    def __call__(self, below):
-        x = self.state
-        x ^= (x << 13) % 2**64
-        x ^= x >> 7
-        x ^= (x << 17) % 2**64
-        self.state = x
-        return ((x >> 32) * below) >> 32
-
-
-def test_draws_are_uniform_and_those_of_the_recurrence():
-    state, naive = np.array([12345], np.uint64), Draws(12345)
-    found = [draw(state, 10) for _ in range(5000)]
-    assert found == [naive(10) for _ in range(5000)]
-    assert np.abs(np.bincount(found, minlength=10) / 5000 - 0.1).max() < 0.02
 
 
 def test_a_step_goes_up_the_gradient():
