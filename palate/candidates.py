@@ -7,7 +7,7 @@ Both are batched over requests, hold numpy arrays and are never mutated. Items a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -28,6 +28,13 @@ def offsets_of(lengths: Ints | Sequence[int]) -> Ints:
     offsets = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
     return offsets
+
+
+def spans(offsets: Ints, chosen: Ints) -> tuple[Ints, Ints]:
+    """Where the values of the chosen lists stand, and the offsets they then have."""
+    lengths = offsets[chosen + 1] - offsets[chosen]
+    made = offsets_of(lengths)
+    return np.repeat(offsets[chosen] - made[:-1], lengths) + np.arange(made[-1]), made
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +82,10 @@ class Histories:
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    def take(self, places: Ints, offsets: Ints) -> Histories:
+        """The events at these places, as the histories that ``offsets`` make of them."""
+        return Histories(self.items[places], self.times[places], self.signals[places], self.values[places], offsets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +144,30 @@ class Request:
 
     def __len__(self) -> int:
         return len(self.users)
+
+    def showing(self, bit: int) -> Request:
+        """The same with histories of only those events that show ``bit`` (0: any)."""
+        past = self.histories
+        shown = (past.signals & np.uint32(bit)) != 0
+        if not bit or shown.all():
+            return self
+        return replace(self, histories=past.take(np.flatnonzero(shown), offsets_of(shown.astype(np.int64))[past.offsets]))
+
+    def take(self, chosen: Ints) -> Request:
+        """The requests at these ascending positions; ``parameters`` are those of all."""
+        past, size = self.histories, len(self)
+        if len(chosen) == size:
+            return self
+        places, offsets = spans(past.offsets, chosen)
+        exclude = self.exclude
+        if exclude is not None:
+            kept, bounds = spans(exclude.offsets, chosen)
+            exclude = Ragged(exclude.values[kept], bounds)
+        given = [{name: [values[b] for b in chosen] for name, values in told.items()} for told in (self.attributes, self.context)]
+        histories = past.take(places, offsets)
+        return replace(
+            self, users=self.users[chosen], histories=histories, now=self.now[chosen], attributes=given[0], context=given[1], exclude=exclude
+        )
 
 
 class Picked(Mapping[str, NDArray[Any]]):
@@ -252,6 +287,18 @@ class Candidates:
         scores = np.asarray(scores, np.float32)
         order = _best_first(self.items, scores, self.offsets)
         return Candidates(self.items[order], scores[order], self.offsets, _gathered(_joined(self.columns, columns), order))
+
+    def spread(self, places: Ints, size: int) -> Candidates:
+        """The same lists as those of ``places`` (ascending) among ``size`` requests; the others have none."""
+        lengths = np.zeros(size, np.int64)
+        lengths[places] = np.diff(self.offsets)
+        return Candidates(self.items, self.scores, offsets_of(lengths), self.columns)
+
+    def beside(self, other: Candidates) -> Candidates:
+        """Both, without columns; of one request these first, whatever the scores."""
+        order = np.argsort(np.concatenate((self.requests, other.requests)), kind="stable")
+        items, scores = np.concatenate((self.items, other.items)), np.concatenate((self.scores, other.scores))
+        return Candidates(items[order], scores[order], self.offsets + other.offsets)
 
     def top(self, k: int) -> Candidates:
         """The first k of each request."""

@@ -8,7 +8,7 @@ hyper-parameter.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
@@ -338,6 +338,28 @@ class Counter(Protocol):
     def from_arrays(self, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Self: ...
 
     def retrieve(self, request: Request, k: int) -> Candidates: ...
+
+
+@dataclass(frozen=True)
+class Others:
+    """The recipe's other retrievers, trained, by name: what a hybrid is made of (an argument ``others: Others`` and an option ``models``).
+
+    Each sees of a history what it would see as a route; what models are fitted on are events that show the bit ``taken``. ``rehearse(models,
+    share)``, while a hybrid is fitted: how they would have done if the last share of the events were not there yet.
+    """
+
+    named: Callable[[str], Retriever]
+    taken: int = 0
+    rehearse: Callable[[Sequence[str], float], Rehearsal] | None = None
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """Models fitted on the events before a moment, the requests of some who were there before it and came again, and what new each then took."""
+
+    others: Others
+    request: Request
+    taken: Ragged
 
 
 @runtime_checkable

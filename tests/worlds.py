@@ -18,6 +18,7 @@ from palate.datasets.pairs import Pairs
 from palate.datasets.pointwise import Pointwise
 from palate.evaluation.metrics.rating import auc
 from palate.schema import Feature, Label, Owner, Schema
+from palate.state.askers import Askers
 from palate.state.catalogue import Catalogue
 from palate.state.past import Past
 from palate.state.rows import EventRows
@@ -699,3 +700,92 @@ class Tribes:
         counts = np.where(self.train, -1, self.train.sum(0))
         best = np.argsort(-counts, 1, kind="stable")[:, :k]
         return float(np.take_along_axis(self.held, best, 1).sum() / self.held.sum())
+
+
+class Walks:
+    """Lists of items: the next is what ``follows`` makes of those before, ``[N, t] -> [N]``, with a probability ``sure``, else any (by 1 / rank)."""
+
+    def __init__(self, lists: int, follows: Callable[[Values], Values], sure: float = 0.9, items: int = 30, length: int = 10, seed: int = 0) -> None:
+        random, odds = np.random.default_rng(seed), 1 / np.arange(1, items + 1)
+        self.items, self.taken = items, random.integers(0, items, (lists, min(6, length - 1)))
+        while self.taken.shape[1] < length:
+            known = random.random(lists) < sure
+            following = np.where(known, follows(self.taken) % items, random.choice(items, lists, p=odds / odds.sum()))
+            self.taken = np.concatenate((self.taken, following[:, None]), 1)
+
+    def rows(self, lists: int) -> EventRows:
+        """The first so many lists as events, in order."""
+        size, places = lists * self.taken.shape[1], np.tile(np.arange(self.taken.shape[1]), lists)
+        users = np.repeat(np.arange(lists), self.taken.shape[1])
+        return EventRows(users, self.taken[:lists].ravel(), places * DAY, np.ones(size, np.uint32), np.ones(size, np.float32), ("taken",))
+
+    def asked(self, lists: int) -> tuple[Request, Values]:
+        """The later lists but their last item, as strangers ask, and that item."""
+        asked = self.taken[lists:]
+        history, size = asked[:, :-1], asked[:, :-1].size
+        times = np.tile(np.arange(history.shape[1]), len(asked)) * DAY
+        offsets = np.arange(len(asked) + 1) * history.shape[1]
+        histories = Histories(history.ravel(), times, np.ones(size, np.uint32), np.ones(size, np.float32), offsets)
+        return Request(np.full(len(asked), -1), histories, np.full(len(asked), history.shape[1] * DAY)), asked[:, -1]
+
+
+class Interests(Walks):
+    """Lists whose items come, in any order, from ``interests`` of ``groups`` groups of ``size`` items: whoever owns the list likes these."""
+
+    def __init__(self, lists: int, interests: int, groups: int = 12, size: int = 5, length: int = 10, seed: int = 0) -> None:
+        random = np.random.default_rng(seed)
+        own = random.random((lists, groups)).argsort(1)[:, :interests]
+        group = np.take_along_axis(own, random.integers(0, interests, (lists, length)), 1)
+        self.items, self.taken = groups * size, group * size + random.integers(0, size, (lists, length))
+
+
+class Trends:
+    """Who takes what at a moment of a window, ``age`` before its end: what is in fashion then (``drifts``), or always the same items."""
+
+    schema = Schema(
+        (
+            Feature("user_id", "user", "category", 52),
+            Feature("age", "user", "number"),
+            Feature("item_id", "item", "category", 42),
+        ),
+        user_id="user_id",
+        item_id="item_id",
+    )
+
+    def __init__(self, examples: int, drifts: bool, seed: int = 0) -> None:
+        random = np.random.default_rng(seed)
+        self.users, self.age = random.integers(0, 50, examples), random.random(examples)
+        self.taken = self._fashion(self.age if drifts else np.full(examples, 0.5), random)
+        self.wanted = self._fashion(np.full(1000, 0.0 if drifts else 0.5), random)  # what is taken when the window is over
+
+    @staticmethod
+    def _fashion(age: Values, random: np.random.Generator) -> Values:
+        return ((35 - 30 * age + random.normal(0, 2, len(age))).round().astype(np.int64)).clip(0, 39)
+
+    def pairs(self, aged: bool = True) -> Pairs:
+        columns = {"user_id": self.users + 2} | ({"age": self.age.astype(np.float32)} if aged else {})
+        return Pairs(self.taken, self.users, {"item_id": np.arange(40) + 2}, columns)
+
+
+class Town(Shop):
+    """A Shop whose items and askers have places, whose askers follow authors, and whose users come for an hour now and then."""
+
+    def __init__(self, users: int = 40, items: int = 30, events: int = 400, seed: int = 0) -> None:
+        super().__init__(users, items, events, seed)
+        random, rows = np.random.default_rng(seed + 100), self.rows
+        for item in range(items):
+            place = random.normal(50, 0.1, 4).tolist()
+            self.catalogue.update(item, dict(zip(("latitude", "longitude", "south", "east"), place, strict=True)))
+        times = rows.times.copy()
+        for user in range(users):
+            mine = np.flatnonzero(rows.users == user)
+            times[mine] = np.minimum(np.repeat(times[mine][::4], 4)[: len(mine)] + np.arange(len(mine)) % 4 * 1_200_000, self.now - 1)
+        order = np.argsort(times, kind="stable")
+        self.rows = replace(rows.take(order), times=times[order])
+        self.interactions = Interactions.of(self.rows, users, items, weighted=True, now=self.now)
+        self.past = Past(self.rows, users, items)
+        self.follows = [[("ann", "bob", "cleo")[n]] for n in random.integers(0, 3, users)]
+        self.provided = (self.catalogue, Askers(Catalogue("users")))  # what a route may ask for
+
+    def request(self, users: list[int], **fields: Any) -> Request:
+        return replace(super().request(users, **fields), attributes={"follows": [self.follows[user] for user in users]})

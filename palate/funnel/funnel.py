@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from palate.candidates import Candidates, Histories, Ints, Request
+from palate.candidates import Candidates, Ints, Request
 from palate.contracts import Retriever, Step
 from palate.funnel.guard import Breaker, Busy, Guard
 from palate.funnel.merge import finite, snake_merge
@@ -221,17 +221,6 @@ def _route(place: int, route: Route) -> Callable[[_Walk], Candidates]:
     return lambda walk: route.retriever.retrieve(walk.request, route.quota)
 
 
-def only(request: Request, bit: int) -> Request:
-    """The request with histories of only those events that show ``bit``."""
-    past = request.histories
-    shown = (past.signals & np.uint32(bit)) != 0
-    if shown.all():
-        return request
-    before = np.concatenate([[0], np.cumsum(shown)])
-    kept = Histories(past.items[shown], past.times[shown], past.signals[shown], past.values[shown], before[past.offsets])
-    return replace(request, histories=kept)
-
-
 def _step(step: Step, column: str = "") -> Callable[[_Walk], Candidates]:
     if not column:
         return lambda walk: step(walk.request, walk.candidates)
@@ -281,10 +270,10 @@ class _Walk:
         self.shortest = self._stretch * funnel.shortest
 
     def showing(self, bit: int) -> Request:
-        """``only`` of the request; routes that take the same share it."""
+        """The request as those see it who take only this; they share it."""
         found = self._showing.get(bit)
         if found is None:
-            found = self._showing[bit] = only(self.request, bit)
+            found = self._showing[bit] = self.request.showing(bit)
         return found
 
     def to_the_end(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,17 @@ from safetensors.numpy import load, save
 from palate import catalog
 from palate.build import OptionError, build
 from palate.candidates import Candidates, Ragged
-from palate.contracts import Counter, Model, Similar
+from palate.contracts import Counter, Model, Others, Rehearsal, Similar
+from palate.datasets.held import held_back
 from palate.datasets.interactions import Interactions
+from palate.recall.content.tag import Tag
+from palate.recall.neighbor.itemcf import ItemCF
+from palate.recall.popular.popular import Popular
 from palate.state.rows import EventRows
-from tests.contract.options import BESIDE, others
-from tests.worlds import Shop
+from tests.contract.options import BESIDE, given, others
+from tests.worlds import Town
 
-SHOP = Shop()
+SHOP = Town()
 EVERYBODY = list(range(SHOP.users))
 LISTS_FOR_ALL = {"Popular", "Fresh"}  #: their list is the same for everybody, so no history moves it
 
@@ -28,8 +33,27 @@ every_counter = pytest.mark.parametrize("cls", COUNTERS)
 every_personal = pytest.mark.parametrize("cls", PERSONAL)
 
 
-def fitted(cls: type, shop: Shop = SHOP, **options: Any) -> Counter:
-    return build(cls, options, shop.catalogue).fit(shop.interactions)
+def make(cls: type, **options: Any) -> Any:
+    return build(cls, {**given(cls), **options}, *SHOP.provided, PARTS)
+
+
+def fitted(cls: type, **options: Any) -> Counter:
+    counter: Counter = make(cls, **options).fit(SHOP.interactions)
+    return counter
+
+
+def parts(rows: EventRows) -> dict[str, Any]:
+    """What hybrids are made of here, fitted on these events."""
+    taken = Interactions.of(rows, SHOP.users, SHOP.items, now=SHOP.now)
+    return {"itemcf": ItemCF().fit(taken), "tag": Tag(SHOP.catalogue).fit(taken), "popular": Popular().fit(taken)}
+
+
+def rehearse(models: Sequence[str], share: float) -> Rehearsal:
+    moment, users, taken = held_back(SHOP.rows, share, 1000)
+    return Rehearsal(Others(parts(SHOP.rows.before(moment)).__getitem__), SHOP.past.request(users, np.full(len(users), moment)), taken)
+
+
+PARTS = Others(parts(SHOP.rows).__getitem__, rehearse=rehearse)
 
 
 def same(one: Candidates, other: Candidates) -> bool:
@@ -81,7 +105,7 @@ def test_an_answer_does_not_depend_on_the_rest_of_the_batch(cls: type) -> None:
 def test_saved_and_loaded_it_answers_the_same(cls: type) -> None:
     counter, request = fitted(cls), SHOP.request(EVERYBODY)
     arrays = load(save({name: np.ascontiguousarray(values) for name, values in counter.arrays().items()}))
-    again = build(cls, {}, SHOP.catalogue).from_arrays(arrays)
+    again = make(cls).from_arrays(arrays)
     assert same(counter.retrieve(request, 9), again.retrieve(request, 9))
 
 
@@ -93,15 +117,15 @@ def test_the_same_data_gives_the_same_answers(cls: type) -> None:
 
 @every_counter
 def test_fitting_again_forgets_what_was_fitted_before(cls: type) -> None:
-    other, request = Shop(seed=5), SHOP.request(EVERYBODY)
-    counter = build(cls, {}, SHOP.catalogue).fit(other.interactions)
+    other, request = Town(seed=5), SHOP.request(EVERYBODY)
+    counter = make(cls).fit(other.interactions)
     assert same(counter.fit(SHOP.interactions).retrieve(request, 9), fitted(cls).retrieve(request, 9))
 
 
 @every_counter
 def test_every_option_changes_something(cls: type) -> None:
     request = SHOP.request(EVERYBODY)
-    for name, values, each in others(cls, SHOP.catalogue):
+    for name, values, each in others(cls, *SHOP.provided, PARTS):
         beside, changed = BESIDE.get(name, {}), []
         plain = fitted(cls, **beside).retrieve(request, 12)
         for value in values:
@@ -158,7 +182,7 @@ def test_nobody_asking_and_nothing_known(cls: type) -> None:
 def test_a_table_without_events_is_no_crash(cls: type) -> None:
     none = np.empty(0, np.int64)
     rows = EventRows(none, none, none, np.empty(0, np.uint32), np.empty(0, np.float32), ("taken",))
-    counter = build(cls, {}, SHOP.catalogue).fit(Interactions.of(rows, 0, SHOP.items))
+    counter = make(cls).fit(Interactions.of(rows, 0, SHOP.items))
     offered = counter.retrieve(SHOP.stranger([3, 0]), 5)
     assert np.isfinite(offered.scores).all()
 
@@ -167,7 +191,7 @@ def test_a_table_without_events_is_no_crash(cls: type) -> None:
 def test_one_user_and_equal_values_are_no_crash(cls: type) -> None:
     rows = SHOP.rows.take(np.arange(12))
     alone = EventRows(np.zeros(12, np.int64), rows.items, rows.times, rows.signals, np.full(12, 3, np.float32), rows.names)
-    counter = build(cls, {}, SHOP.catalogue).fit(Interactions.of(alone, 1, SHOP.items, weighted=True))
+    counter = make(cls).fit(Interactions.of(alone, 1, SHOP.items, weighted=True))
     offered = counter.retrieve(SHOP.stranger(rows.items[:3].tolist(), value=3.0), 5)
     assert np.isfinite(offered.scores).all()
 
@@ -175,7 +199,7 @@ def test_one_user_and_equal_values_are_no_crash(cls: type) -> None:
 @every_counter
 def test_asked_before_it_is_fitted_it_says_so(cls: type) -> None:
     with pytest.raises(RuntimeError, match="not fitted"):
-        build(cls, {}, SHOP.catalogue).retrieve(SHOP.request([0]), 5)
+        make(cls).retrieve(SHOP.request([0]), 5)
 
 
 @every_counter
@@ -194,4 +218,4 @@ def test_similar_items_are_others_best_first(cls: type) -> None:
 @every_counter
 def test_a_misspelt_option_is_an_error(cls: type) -> None:
     with pytest.raises(OptionError, match="has no option 'neighbor_count'"):
-        build(cls, {"neighbor_count": 8}, SHOP.catalogue)
+        make(cls, neighbor_count=8)

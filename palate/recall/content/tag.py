@@ -8,11 +8,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from palate.candidates import DAY, Candidates, Floats, Ints, Request
+from palate.candidates import DAY, Candidates, Floats, Request
 from palate.datasets.interactions import Interactions
-from palate.index.topk import distinct, flat
-from palate.recall.content.lists import Lists
-from palate.schema import nearest
+from palate.index.topk import flat
+from palate.recall.content.shelves import Shelves, known
 from palate.state.catalogue import Catalogue
 
 
@@ -36,83 +35,35 @@ class Tag:
     ) -> None:
         if tags < 1:
             raise ValueError(f"tags must be at least 1, not {tags}")
-        if len(catalogue) and attribute not in catalogue.attribute_names:
-            raise ValueError(f"the catalogue of {catalogue.name} has no attribute {attribute!r}{nearest(attribute, catalogue.attribute_names)}")
-        self.catalogue, self.attribute, self.tags, self.per_tag, self.half_life_days = catalogue, attribute, tags, per_tag, half_life_days
+        self.catalogue, self.attribute = catalogue, known(catalogue, attribute)
+        self.tags, self.per_tag, self.half_life_days = tags, per_tag, half_life_days
         self.min_value = -np.inf if min_value is None else min_value
-        self._popularity: Floats | None = None
+        self._shelves: Shelves | None = None
         self._lock = threading.Lock()
 
     def fit(self, interactions: Interactions) -> Self:
         return self._set(np.bincount(interactions.items, minlength=interactions.n_items).astype(np.float32))
 
     def _set(self, popularity: Floats) -> Self:
-        self._popularity, self._version = popularity, -1
-        self._places: dict[Any, int] = {}  # tag -> row of the inverted index
-        self._tags_of, self._items_of = Lists(), Lists()
+        self._shelves = Shelves(self.catalogue, self.attribute, popularity, self.per_tag)
         return self
 
     @property
-    def popularity(self) -> Floats:
-        """How many users took each item, float32 ``[I]``."""
-        if self._popularity is None:
+    def shelves(self) -> Shelves:
+        """The inverted index; its ``popularity`` is how many users took each item, float32 ``[I]``."""
+        if self._shelves is None:
             raise RuntimeError("this Tag is not fitted")
-        return self._popularity
+        return self._shelves
 
     def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
-        return {"popularity": self.popularity}
+        return {"popularity": self.shelves.popularity}
 
     def from_arrays(self, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Self:
         return self._set(flat(arrays["popularity"], np.float32))
 
-    def _refresh(self) -> None:
-        """Bring both indexes up to the catalogue's version; only changed items and the tags they had or have are looked at."""
-        catalogue, version = self.catalogue, self.catalogue.version
-        if version == self._version:
-            return
-        n = len(catalogue)  # a writer may be at work: rows from here on belong to the next version
-        changed = np.arange(n) if self._version < 0 else catalogue.changed_since(self._version)
-        column = catalogue.column(self.attribute) if self.attribute in catalogue.attribute_names else []
-        stale: set[int] = set()
-        self._tags_of.size(n, 0)
-        for row in changed[changed < n].tolist():
-            value = column[row] if row < len(column) else None
-            tags = list(dict.fromkeys(value)) if isinstance(value, list) else [] if value is None else [value]
-            places = [self._places.setdefault(tag, len(self._places)) for tag in tags]
-            if self._version >= 0:
-                stale.update(self._tags_of.columns_of(row).tolist())
-            stale.update(places)
-            self._tags_of.put(row, np.array(places, np.int32), np.ones(len(places), np.float32))
-        names = list(self._places)
-        for place in stale:
-            rows = catalogue.having(self.attribute, names[place])
-            rows = rows[rows < n]
-            worth = self._worth(rows)
-            if 0 < self.per_tag < len(rows):
-                known = len(self.popularity)
-                kept = np.argsort(-worth, kind="stable")[: self.per_tag]
-                kept = np.union1d(kept, np.flatnonzero(rows >= known))
-                rows, worth = rows[kept], worth[kept]
-            self._items_of.put(place, rows.astype(np.int32), worth)
-        self._tags_of.size(n, len(self._places))
-        self._items_of.size(len(self._places), n)
-        self._version = version
-
-    def _worth(self, rows: Ints) -> Floats:
-        popularity = np.zeros(len(rows), np.float32)
-        known = rows < len(self.popularity)
-        popularity[known] = self.popularity[rows[known]]
-        return np.log(2 + popularity)
-
     def retrieve(self, request: Request, k: int) -> Candidates:
-        if self._popularity is None:
-            raise RuntimeError("this Tag is not fitted")
+        shelves = self.shelves
         with self._lock:
-            self._refresh()
-            half_life, n = self.half_life_days * DAY, self._tags_of.rows
-            query = distinct(request.histories, request.now, n, half_life=half_life, min_value=self.min_value)
-            top = self._tags_of.table.best(*query, len(self._places))
-            totals = np.bincount(top.requests, weights=top.scores, minlength=len(request))
-            top = top.top(self.tags)
-            shares = top.scores / totals[top.requests]
-            return self._items_of.table.best(top.offsets, top.items, shares, k, request.exclude, self.catalogue.available)
+            shelves.refresh()
+            query = shelves.shares(request, self.tags, self.half_life_days * DAY, self.min_value)
+            return shelves.items_of.table.best(*query, k, request.exclude, self.catalogue.available)
