@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ import torch
 
 from palate import catalog
 from palate.build import build
-from palate.contracts import Counter, Forest, Model, Recaller, Retriever, Similar
+from palate.candidates import Candidates, Request
+from palate.contracts import Counter, Forest, Model, Others, Recaller, Rehearsal, Retriever, Similar
 from palate.datasets.interactions import Interactions
 from palate.features.pipeline import FeaturePipeline
 from palate.funnel.filters import Available, Exclude, Seen
@@ -24,12 +25,29 @@ from palate.funnel.funnel import Funnel, Route
 from palate.funnel.steps import Index, Prerank, Rank, VectorRetriever
 from palate.recipe import Plan, Recipe, RecipeError
 from palate.schema import Schema
+from palate.state.askers import Askers
 from palate.state.catalogue import Catalogue
 from palate.state.rows import EventRows, objects
 from palate.store import Draft, Run, RunError
 
 _ROWS = ("users", "items", "times", "signals", "values")
 CONTEXT = "context."  #: before the names of columns of context in a table of events
+
+
+@dataclass(frozen=True)
+class Showing:
+    """A retriever as a part of another: of histories it is shown the events with the bit ``taken`` (0: all), as it would be as a route."""
+
+    retriever: Retriever
+    taken: int
+
+    def retrieve(self, request: Request, k: int) -> Candidates:
+        return self.retriever.retrieve(request.showing(self.taken), k)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("add", "remove"):
+            return getattr(self.retriever, name)
+        raise AttributeError(name)
 
 
 @dataclass
@@ -63,13 +81,33 @@ class Parts:
         return VectorRetriever(trained, self._features, near, self.items)
 
     def routes(self) -> list[Route]:
-        recipe = self.recipe
-        bit = 1 << [signal.name for signal in recipe.signals].index(recipe.positive)  # what a model without features was fitted on
-        taken = {name: bit if isinstance(model, (Counter, Recaller)) else 0 for name, model in self.models.items()}
         return [
-            Route(plan.model, self.retriever(plan.model, plan.index), plan.quota, plan.priority, plan.deadline_ms, taken[plan.model])
-            for plan in recipe.recall
+            Route(plan.model, self.retriever(plan.model, plan.index), plan.quota, plan.priority, plan.deadline_ms, self.taken(plan.model))
+            for plan in self.recipe.recall
         ]
+
+    def taken(self, model: str) -> int:
+        """The bit of the events that this model is shown of histories: of the signal it was fitted on where it reads no features, else of any.
+
+        A hybrid is shown all, and its parts what they are shown as routes.
+        """
+        if self.recipe.models[model].parts or not isinstance(self.models[model], (Counter, Recaller)):
+            return 0
+        return self.positive
+
+    @property
+    def positive(self) -> int:
+        """The bit of the signal that models without features are fitted on."""
+        return 1 << [signal.name for signal in self.recipe.signals].index(self.recipe.positive)
+
+    def others(self, rehearse: Callable[[Sequence[str], float], Rehearsal] | None = None) -> Others:
+        """The models that are trained, for hybrids to be made of. One that has a route of its own is behind the index named there."""
+
+        def named(model: str) -> Retriever:
+            index = next((plan.index for plan in self.recipe.recall if plan.model == model and not self.taken(model)), None)
+            return Showing(self.retriever(model, index), self.taken(model))
+
+        return Others(named, self.positive, rehearse)
 
     def funnel(self, **options: Any) -> Funnel:
         """The whole funnel as the recipe lists it. Withdrawn, already taken and already shown items are always filtered.
@@ -102,7 +140,8 @@ class Parts:
 
     def similar(self) -> Similar | None:
         """The first recall model that knows which items go together."""
-        return next((self.models[plan.model] for plan in self.recipe.recall if isinstance(self.models.get(plan.model), Similar)), None)
+        names = self.recipe.with_parts(plan.model for plan in self.recipe.recall)
+        return next((self.models[name] for name in names if isinstance(self.models.get(name), Similar)), None)
 
 
 def schema_for(schema: Schema, plan: Plan) -> Schema:
@@ -111,10 +150,18 @@ def schema_for(schema: Schema, plan: Plan) -> Schema:
     return seen.without(plan.without)
 
 
-def make(recipe: Recipe, model: str, items: Catalogue, pipeline: FeaturePipeline | None, interactions: Interactions | None = None) -> Any:
+def make(
+    recipe: Recipe,
+    model: str,
+    items: Catalogue,
+    pipeline: FeaturePipeline | None,
+    interactions: Interactions | None = None,
+    users: Catalogue | None = None,
+    others: Others | None = None,
+) -> Any:
     """A fresh model of the recipe; one that reads features, and any ranker, gets the part of the schema that it may read."""
     plan = recipe.models[model]
-    provided: list[Any] = [items, interactions]
+    provided: list[Any] = [items, interactions, others, Askers(users if users is not None else Catalogue("users"))]
     cls = plan.entry.load()
     if isinstance(cls, type) and issubclass(cls, Recaller):
         torch.manual_seed(recipe.seed)
@@ -225,17 +272,17 @@ class OpenRun:
         pipeline = None
         if "pipeline.json" in run:
             pipeline = FeaturePipeline.from_saved(run.json("pipeline.json"), run.arrays("pipeline.safetensors")).bind(self.users, self.items)
-        models: dict[str, Any] = {}
-        for name in recipe.models:
+        parts = Parts(recipe, self.items, self.users, pipeline, powers=run.json("powers.json"))
+        for name in recipe.with_parts(recipe.models):
             file = f"model-{name}.safetensors"
             if file in run:
                 arrays = run.arrays(file)
                 sizes = arrays.get("sizes", np.zeros(2, np.int64))  # of what a model without features was fitted on
                 if sizes.shape != (2,) or not (sizes >= 0).all() or sizes[0] > len(self.users) or sizes[1] > len(self.items):
                     raise RunError(f"{file}: the array 'sizes' does not fit the run's {len(self.users)} users and {len(self.items)} items")
-                fresh = make(recipe, name, self.items, pipeline, Interactions.empty(*map(int, sizes)))
-                models[name] = load_weights(fresh, arrays, file)
-        return Parts(recipe, self.items, self.users, pipeline, models, run.json("powers.json"))
+                fresh = make(recipe, name, self.items, pipeline, Interactions.empty(*map(int, sizes)), self.users, parts.others())
+                parts.models[name] = load_weights(fresh, arrays, file)
+        return parts
 
     def rows(self, name: str) -> EventRows:
         """Events by catalogue row out of one of the run's files."""

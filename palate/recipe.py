@@ -18,9 +18,9 @@ from typing import Any, Literal
 import torch
 
 from palate import catalog
-from palate.build import OptionError, build, checked, options_of
-from palate.candidates import DAY
-from palate.contracts import Embedder, Model, Recaller
+from palate.build import OptionError, build, checked, options_of, parameters
+from palate.candidates import DAY, Candidates, Request
+from palate.contracts import Embedder, Model, Others, Recaller
 from palate.datasets.negatives import Sampler
 from palate.features.counters import Counted
 from palate.schema import Feature, Label, Schema, nearest
@@ -31,7 +31,17 @@ from palate.tables.signals import Signal
 from palate.training.trainer import Trainer
 
 _SMALL = Schema((Feature("x", "pair", "number"),), (Label("y"),))  # enough to try a ranker's options on
-PROVIDED = ("schema", "catalogue", "interactions", "pipeline", "report")  #: arguments that a recipe does not give
+PROVIDED = ("schema", "catalogue", "interactions", "pipeline", "report", "askers", "others")  #: arguments that a recipe does not give
+
+
+class _Nobody:
+    """A retriever that is never asked: enough to try a hybrid's options on."""
+
+    def retrieve(self, request: Request, k: int) -> Candidates:
+        return Candidates.empty(len(request))
+
+
+NOBODY = _Nobody()
 
 
 class RecipeError(ValueError):
@@ -155,6 +165,12 @@ class Plan:
     teacher: str = ""
     without: tuple[str, ...] = ()
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The models that a hybrid is made of."""
+        hybrid = self.entry.kind == "recall" and any(hint is Others for _, hint in parameters(self.entry.load()).values())
+        return tuple(self.options["models"]) if hybrid else ()
+
 
 @dataclass(frozen=True)
 class RoutePlan:
@@ -251,6 +267,24 @@ class Recipe:
     def labels(self) -> tuple[Label, ...]:
         return tuple(Label(name, task.kind, task.weight, task.loss) for name, task in self.tasks.items())
 
+    @property
+    def recalled(self) -> tuple[str, ...]:
+        """The models that routes and the fallback name, and those they are made of, in an order to train them in."""
+        return self.with_parts([route.model for route in self.recall] + ([self.fallback] if self.fallback else []))
+
+    def with_parts(self, names: Iterable[str]) -> tuple[str, ...]:
+        """These models and those they are made of, parts before wholes."""
+        found: dict[str, None] = {}
+        for name in names:
+            found |= dict.fromkeys((*self.with_parts(self.models[name].parts), name))
+        return tuple(found)
+
+    @property
+    def context(self) -> tuple[str, ...]:
+        """The columns of the moment that models of recall read from a request, beside what features read."""
+        asked = [(getattr(plan.entry.load(), "reads", None), plan.options) for plan in self.models.values()]
+        return tuple(dict.fromkeys(column for reads, options in asked if callable(reads) for column in reads(**options)))
+
     def make(self, model: str, *provided: Any) -> Any:
         """A fresh, untrained model of this recipe."""
         plan = self.models[model]
@@ -322,7 +356,7 @@ class _Reader:
             if entry.kind == "rank" and not issubclass(target, Model):
                 build(target, options, _SMALL, where=where)  # a forest allocates nothing before it is fitted
             elif entry.kind in ("filter", "index") or (isinstance(target, type) and not issubclass(target, Model) and not _reads_tables(target)):
-                build(target, options, Catalogue("items"), where=where)
+                build(target, options, Catalogue("items"), Others(lambda name: NOBODY), where=where)
 
     def one_of(self, name: Any, known: Iterable[str], where: str, what: str, *way: str | int) -> str:
         names = list(known)
@@ -358,6 +392,7 @@ class _Reader:
         state = options.get("state", State())
         self.seen(state.seen)
         models = {name: self.model(name, table) for name, table in self.mapping(tables["models"], "[models]", "models").items()}
+        self.hybrids(models)
         recall = self.recall(tables["recall"], models)
         features = self.features(tables.get("features", []), names, recall, state)
         given = self.mapping(tables.get("tasks", {}), "[tasks]", "tasks")
@@ -432,6 +467,22 @@ class _Reader:
                 where = f"[[recall]] {route.model}: index"
                 self.step(*self.named(route.index, ("index",), where, "recall", place, "index"), where, "recall", place, "index")
         return routes
+
+    def hybrids(self, models: Mapping[str, Plan]) -> None:
+        """Whether every hybrid is made of models that are there and retrieve, and none of itself."""
+
+        def follow(way: tuple[str, ...]) -> None:
+            for part in models[way[-1]].parts:
+                where, place = f"[models.{way[-1]}]: models", ("models", way[-1], "models")
+                plan = models[self.one_of(part, models, where, "model in [models]", *place)]
+                if plan.entry.kind != "recall":
+                    raise self.fail(f"{where}: {part!r} is a {plan.entry.kind} model ({plan.entry.name}) and cannot retrieve", *place)
+                if part in way:
+                    raise self.fail(f"{where}: a hybrid cannot be made of itself: {' -> '.join((*way[way.index(part) :], part))}", *place)
+                follow((*way, part))
+
+        for name in models:
+            follow((name,))
 
     def features(self, tables: Any, signals: list[str], recall: tuple[RoutePlan, ...], state: State) -> tuple[Any, ...]:
         made = []

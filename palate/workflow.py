@@ -13,6 +13,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from palate import assembly, catalog
 from palate.assembly import OpenRun, Parts, open_run
 from palate.build import build
 from palate.candidates import Candidates, Ints, Ragged, Request
-from palate.contracts import Embedder, Forest, Recaller
+from palate.contracts import Embedder, Forest, Others, Recaller, Rehearsal
+from palate.datasets.held import held_back
 from palate.datasets.interactions import Interactions
 from palate.datasets.moments import moments
 from palate.datasets.negatives import Sampler
@@ -53,6 +55,7 @@ from palate.training.trainer import Progress, Trainer
 
 Report = Callable[[str], None]
 
+REHEARSED = 2_000  #: requests that a hybrid's weights are chosen on, at most
 CHUNK = 512  #: requests at a time in bulk work: bounds memory, changes no result
 
 
@@ -158,7 +161,7 @@ def prepare(recipe: Recipe, world: World, *, holdout: bool = True) -> Prepared:
     items = Catalogue.of(known, name="items", created={one: born[one] for one in known["id"].cast(pl.String) if one in born})
     users = Catalogue.of(world.users, name="users")
     _add_missing(train_events, users, items, born)
-    context = context_columns(recipe.features)
+    context = tuple(dict.fromkeys((*context_columns(recipe.features), *recipe.context)))
     train = _telling(event_rows(train_events, users, items, recipe.signals, context))
     if not len(train.showing(recipe.positive)):
         raise ValueError(
@@ -221,19 +224,34 @@ class Training:
 
     def recall(self, rows: EventRows, now: int, what: str) -> dict[str, Any]:
         """Every model that a route (or the fallback) names, fitted on ``rows``; ``now`` is the moment after them."""
-        names = dict.fromkeys([route.model for route in self.recipe.recall] + ([self.recipe.fallback] if self.recipe.fallback else []))
+        return self.fitted(self.recipe.recalled, rows, now, what).models
+
+    def fitted(self, names: Sequence[str], rows: EventRows, now: int, what: str) -> Parts:
+        """These recall models, parts before the hybrids they are in."""
         taken = rows.showing(self.recipe.positive)
         interactions = Interactions.of(taken, *self.data.sizes, now=now)
-        models: dict[str, Any] = {}
+        parts = Parts(self.recipe, self.data.items, self.data.users, self.pipeline)
+        others = parts.others(partial(self.rehearse, rows))
         for name in names:
             start = time.perf_counter()
-            model = assembly.make(self.recipe, name, self.data.items, self.pipeline, interactions)
-            if isinstance(model, Recaller):
-                models[name] = self.recaller(name, model, Sequences.of(taken, *self.data.sizes))
-            else:
-                models[name] = self.embed(name, model, taken) if isinstance(model, Embedder) else model.fit(interactions)
+            parts.models[name] = self.route(name, taken, interactions, others=others)
             self.report(f"  recall {name}: fitted on {what} in {time.perf_counter() - start:.1f} s")
-        return models
+        return parts
+
+    def rehearse(self, rows: EventRows, models: Sequence[str], share: float) -> Rehearsal:
+        """These models fitted on all but the last ``share`` of ``rows``, and who then came again for what."""
+        moment, users, taken = held_back(rows.showing(self.recipe.positive), share, REHEARSED)
+        early, curves = rows.before(moment), dict(self.curves)
+        parts = self.fitted(self.recipe.with_parts(models), early, moment, f"the first {len(early):,} events, to weigh it")
+        self.curves = curves  # those of the models that stay
+        return Rehearsal(parts.others(), self.past.request(users, np.full(len(users), moment)), taken)
+
+    def route(self, name: str, taken: EventRows, interactions: Interactions, others: Others | None = None) -> Any:
+        """One recall model, fitted on who took what."""
+        model = assembly.make(self.recipe, name, self.data.items, self.pipeline, interactions, self.data.users, others)
+        if isinstance(model, Recaller):
+            return self.recaller(name, model, Sequences.of(taken, *self.data.sizes))
+        return self.embed(name, model, taken) if isinstance(model, Embedder) else model.fit(interactions)
 
     def embed(self, name: str, model: Embedder, taken: EventRows) -> Embedder:
         """Train a two-tower model on who took what: each event with the user as they were just before it."""
