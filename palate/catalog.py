@@ -188,6 +188,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("global_time", "split", "tables.splits:global_time", "everything after one moment is held out"),
     Entry("leave_last_out", "split", "tables.splits:leave_last_out", "each user's last events are held out"),
     Entry("ratio", "split", "tables.splits:ratio", "a share of each user's events is held out"),
+    Entry("new_users", "split", "tables.splits:new_users", "all that some users did is held out; they are asked after a part of it", "Liang et al., WWW 2018"),
     Entry("by_session", "split", "tables.splits:by_session", "whole sessions that end after one moment are held out"),
     # data
     Entry("movielens-100k", "data", "tables.sources.movielens:movielens_100k", "100,000 ratings of 1,682 films by 943 users, with times", "Harper, Konstan, ACM TiiS 2015"),

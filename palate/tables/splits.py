@@ -70,6 +70,15 @@ def folds(events: Events, k: int = 5, seed: int = 0) -> list[Split]:
     return [_by(events, part == i) for i in range(k)]
 
 
+def new_users(events: Events, ratio: float = 0.8, seed: int = 0) -> Split:
+    """All events of some users are test: of n users ``ceil(ratio * n)``, drawn at random, are train. For strong generalisation."""
+    _share(ratio)
+    _some(events)
+    users = events.frame["user"].unique().sort()
+    kept = np.random.default_rng(seed).permutation(len(users))[: int(np.ceil(ratio * len(users) - 1e-9))]
+    return _by(events, ~events.frame["user"].is_in(users[kept].implode()).to_numpy())
+
+
 def by_session(events: Events, ratio: float = 0.8, session: str | None = None, gap: int = HALF_HOUR) -> Split:
     """Whole sessions: train holds those that ended before the moment at ``ratio`` of all events, test all the others.
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palate.candidates import Candidates, Request
+from palate.candidates import Candidates, Ragged, Request
 from palate.evaluation import offline
 from palate.evaluation.judged import compare, comparisons
 from palate.state.past import Past
@@ -192,3 +192,89 @@ def test_nothing_to_ask() -> None:
     judged = offline.evaluate(spy([], 5), Past(SMALL, 3, 5), asked)
     assert np.isnan(judged.mean("ndcg@10"))
     assert judged.figures(replicates=10)["metrics"]["ndcg@10"]["value"] is None
+
+
+EVENTS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5), st.integers(0, 30), st.integers(0, 3)), min_size=1, max_size=50)
+
+
+@settings(max_examples=60, deadline=None)
+@given(EVENTS, st.integers(0, 29), st.integers(1, 6), st.booleans())
+def test_a_prefix_is_what_came_before_in_the_same_session_and_nothing_else(
+    events: list[tuple[int, int, int, int]], cut: int, gap: int, repeats: bool
+) -> None:
+    made = rows(events)
+    asked = offline.prefixes(made, cut, "taken", gap=gap, repeats=repeats)
+    parts = list(offline.asked_in_parts(asked, Past(made, 4, 6), 5, 3, exclude_seen=True))
+    found = {}
+    for part, request in parts:
+        assert request.exclude is not None
+        for b, n in enumerate(range(part.start, part.stop)):
+            items = request.histories.items[request.histories.offsets[b] : request.histories.offsets[b + 1]].tolist()
+            assert request.exclude[b].tolist() == sorted(set(items))
+            found[int(asked.users[n]), int(asked.now[n])] = (sorted(items), asked.relevant[n].tolist())
+    wanted = {}
+    for user in range(4):
+        mine = sorted((event for event in events if event[0] == user), key=lambda event: event[2])
+        for now in sorted({event[2] for event in mine if event[2] >= cut and event[3] & 1}):
+            session: list[tuple[int, int, int, int]] = []
+            for event in (event for event in mine if event[2] <= now):
+                if session and event[2] - session[-1][2] > gap:
+                    session = []
+                session.append(event)
+            known = sorted(event[1] for event in session if event[2] < now)
+            right = {event[1] for event in session if event[2] == now and event[3] & 1} - (set() if repeats else set(known))
+            if known and right:
+                wanted[user, now] = (known, sorted(right))
+    assert found == wanted
+
+
+@settings(max_examples=60, deadline=None)
+@given(EVENTS, st.floats(0.1, 0.9), st.booleans(), st.integers(0, 3))
+def test_fold_in_parts_what_a_user_did_and_shows_only_one_part(
+    events: list[tuple[int, int, int, int]], share: float, ordered: bool, seed: int
+) -> None:
+    made = rows(events)
+    asked = offline.fold_in(made, "taken", share=share, ordered=ordered, seed=seed)
+    learnt_from = Past(made.before(0), 4, 6, windows=(0,))
+    for part, request in offline.asked_in_parts(asked, learnt_from, 5, 2):
+        assert request.exclude is not None
+        assert request.counts is not None
+        assert not request.counts.users(request.users, request.now).any(), "counters know nothing of what is held out"
+        for b, n in enumerate(range(part.start, part.stop)):
+            mine = [event for event in events if event[0] == asked.users[n]]
+            slots = slice(request.histories.offsets[b], request.histories.offsets[b + 1])
+            known = sorted(zip(request.histories.items[slots].tolist(), request.histories.times[slots].tolist(), strict=True))
+            assert known, "somebody of whom nothing is known is not asked"
+            rest = [(event[1], event[2]) for event in mine]
+            for one in known:
+                rest.remove(one)
+            assert rest
+            size = int(np.ceil(share * len(mine) - 1e-9))
+            assert len(known) == size or (ordered and len(known) < size)
+            if ordered:
+                assert max(time for _, time in known) < min(time for _, time in rest)
+                assert asked.now[n] == min(time for _, time in rest)
+            taken = {item for item, time in rest if any(e[1] == item and e[2] == time and e[3] & 1 for e in mine)}
+            assert set(asked.relevant[n].tolist()) <= taken - {item for item, _ in known}
+            assert request.exclude[b].tolist() == sorted({item for item, _ in known})
+    with pytest.raises(ValueError, match="share must lie between 0 and 1"):
+        offline.fold_in(made, "taken", share=1.0)
+
+
+def test_fold_in_by_hand_and_by_chance() -> None:
+    asked = offline.fold_in(SMALL, "taken", share=0.5)
+    assert [asked.users.tolist(), asked.now.tolist(), lists(asked)] == [[0, 1], [1005, 1005], [[3], [4]]]  # of user 2 both came at once
+    assert asked.dropped == 1  # user 0 had used item 1
+    one, again, other = (offline.fold_in(chance(50), "taken", ordered=False, seed=seed) for seed in (0, 0, 1))
+    assert np.array_equal(one.relevant.values, again.relevant.values)
+    assert not np.array_equal(one.relevant.values, other.relevant.values)
+    assert len(one.take(np.arange(3)).known or ()) == 3
+
+
+def test_given_candidates_are_all_that_compete_and_are_labelled_sampled() -> None:
+    asked = offline.warm(SMALL, CUT, "taken")
+    judged = offline.evaluate(spy([], 5), Past(SMALL, 3, 5), asked, ks=(2,), candidates=Ragged.of([[4], [2, 3]]))
+    assert judged.items.tolist() == [[2, 3], [2, 3]]  # of user 0: 2 and 3 are right, 4 is given; of user 1: 4 is right
+    assert judged.label == "sampled: 1.5 given candidates, not comparable with full ranking"
+    with pytest.raises(ValueError, match="given for 1 questions, and there are 2"):
+        offline.evaluate(spy([], 5), Past(SMALL, 3, 5), asked, candidates=Ragged.of([[4]]))

@@ -159,3 +159,17 @@ def test_k_core_is_the_largest_part_that_holds(pairs: list[tuple[str, str]], use
     assert {r.row - 1 for r in report.rejected} == set(range(len(pairs))) - {n for n, _ in want}
     for r in report.rejected:
         assert r.value == pairs[r.row - 1][0 if r.column == "user" else 1]
+
+
+@settings(max_examples=100, deadline=None)
+@given(ROWS, SHARES, st.integers(0, 3))
+def test_new_users_are_held_out_with_all_they_did(rows: list[tuple[str, int]], share: float, seed: int) -> None:
+    events = events_of(rows)
+    split = splits.new_users(events, share, seed)
+    whole(split, events)
+    sides = [set(side.frame["user"]) for side in (split.train, split.test)]
+    assert not sides[0] & sides[1]
+    users = len({name for name, _ in rows})
+    assert share * users - 1e-6 <= len(sides[0]) < share * users + 1
+    assert split.cut is None
+    assert split.test.frame.equals(splits.new_users(events, share, seed).test.frame)
