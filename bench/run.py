@@ -4,7 +4,7 @@
                         [--data-dir ../shared/data] [--bench-dir ../shared/bench]
 
 ``--peers`` is an interpreter, an environment's folder, or a folder with ``venvs/``: each peer is run by the first of them that has it, in the
-same run as ours. What takes long (``scale ctr rankers worlds step stream calibration``) runs only when it is named or with ``--all``; ``ctr`` keeps
+same run as ours. What takes long (``scale factor collaborative sequences ctr rankers worlds step stream calibration``) runs only when it is named or with ``--all``; ``ctr`` keeps
 each row as it comes and does not run again what it has (``--rows`` names some of its rows, or the test files of some ``worlds``). What cannot be
 run is left out with a line that says why, and its last results stay.
 """
@@ -29,7 +29,7 @@ from typing import Any
 from bench import board
 
 NAMES = tuple(board.AREAS)
-LONG = ("scale", "ctr", "rankers", "worlds", "step", "stream", "calibration")
+LONG = ("scale", "factor", "collaborative", "sequences", "ctr", "rankers", "worlds", "step", "stream", "calibration")
 LIBRARIES = ("torch", "numpy", "scipy", "numba", "faiss-cpu", "polars")
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -68,6 +68,9 @@ def arguments(name: str, data_dir: Path, bench_dir: Path, peers: Path | None, ru
     if name == "ctr":
         words = ["--data-dir", str(data_dir), "--bench-dir", str(bench_dir), "--kept", str(kept), *(["--rows", rows] if rows else [])]
         return [*words, *(["--peers", str(peers.absolute())] if peers is not None and (peers / "venvs").is_dir() else [])]
+    if name in ("factor", "collaborative", "sequences"):
+        words = ["--data-dir", str(data_dir), "--bench-dir", str(bench_dir)]
+        return [*words, "--kept", str(kept)] if name == "sequences" else words
     if name == "index":
         return ["--data-dir", str(data_dir)] if (data_dir / "gowalla").is_dir() else []
     if name == "serving":
@@ -142,7 +145,7 @@ def record(name: str, words: Sequence[str], results: Path, peer: Callable[[], li
     def keep(lines: list[dict[str, Any]]) -> None:
         write(path, name, words, lines, before, time.perf_counter() - begun)
 
-    lines = collected(name, words, keep if name == "ctr" else lambda lines: None)
+    lines = collected(name, words, keep if name in ("ctr", "sequences") else lambda lines: None)
     keep(lines + peer())
     return path
 
