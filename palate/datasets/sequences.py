@@ -91,22 +91,48 @@ class Windows:
         return batch
 
 
+class Steps:
+    """``Windows`` whose lists are compared with each other, place by place, and with ``negatives`` drawn for each place.
+
+    Batches have ``user [B]``, ``item [B, L + 1]``, ``column`` int64 ``[L, B + negatives]``: what is compared at each place, first each list's own
+    next item (0: none), and ``log_q`` of the same shape: the logarithm of how often that item is expected there.
+    """
+
+    def __init__(self, sequences: Sequences, length: int, sampler: Sampler, negatives: int = 0) -> None:
+        self._windows, self._sampler, self._negatives = Windows(sequences, length), sampler, negatives
+        counts = torch.from_numpy(sequences.counts).double()
+        self._share = torch.cat((torch.zeros(1), counts / counts.sum().clamp(min=1))).float()
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def batch(self, chosen: Tensor, generator: torch.Generator | None = None) -> Batch:
+        batch = self._windows.batch(chosen, generator)
+        after = batch["item"][:, 1:].T
+        others = (after > 0).sum(1, keepdim=True)  # lists at each place
+        column = torch.cat((after, self._sampler.draw((len(after), self._negatives), generator)), 1)
+        expected = others * self._share[column] + self._negatives * self._sampler.log_q[column].exp()
+        batch["column"], batch["log_q"] = column, expected.clamp(min=1e-12).log()
+        return batch
+
+
 class Prefixes:
     """Each item but a list's first, and what came before it: ``history`` int64 ``[B, L]``, ``item [B]``, ``user [B]``.
 
     L is ``length``, or less where no list of the batch is that long. With a ``sampler`` also ``negative [B, negatives]`` and ``log_q``, how likely
-    each is drawn.
+    each is drawn. With ``later`` also ``later [B, later]``: the items after that one, 0 beyond the end of the list.
     """
 
-    def __init__(self, sequences: Sequences, length: int, sampler: Sampler | None = None, negatives: int = 1) -> None:
+    def __init__(self, sequences: Sequences, length: int, sampler: Sampler | None = None, negatives: int = 1, later: int = 0) -> None:
         if length < 1 or negatives < 1:
             raise ValueError(f"length and negatives must be 1 or more, not {length} and {negatives}")
         users = np.repeat(np.arange(len(sequences)), np.diff(sequences.offsets))
         start = sequences.offsets[:-1][users]
         places = np.flatnonzero(np.arange(len(users)) > start)
         self._place, self._start, self._users = (torch.from_numpy(array) for array in (places, start[places], users[places]))
+        self._stop = torch.from_numpy(sequences.offsets[1:][users[places]])
         self._items = torch.from_numpy(sequences.items)
-        self.length, self._sampler, self._negatives = length, sampler, negatives
+        self.length, self._sampler, self._negatives, self._later = length, sampler, negatives, later
 
     def __len__(self) -> int:
         return len(self._place)
@@ -115,6 +141,9 @@ class Prefixes:
         place, start = self._place[chosen], self._start[chosen]
         history = ending(self._items, start, place, min(self.length, int((place - start).max())))
         batch = Batch(user=self._users[chosen] + 1, history=history, item=self._items[place] + 1)
+        if self._later:
+            after = place[:, None] + torch.arange(1, self._later + 1)
+            batch["later"] = torch.where(after < self._stop[chosen, None], self._items[after.clamp(max=len(self._items) - 1)] + 1, 0)
         if self._sampler is not None:
             self._sampler.into(batch, (len(chosen), self._negatives), generator)
         return batch

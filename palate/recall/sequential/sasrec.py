@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from palate.batch import Batch
 from palate.contracts import Recaller
@@ -20,6 +18,7 @@ from palate.datasets.negatives import Sampler
 from palate.datasets.sequences import Sequences, Windows
 from palate.layers import losses
 from palate.layers.embedding import Table
+from palate.layers.foretelling import compared, next_item
 from palate.layers.transformer import Transformer
 
 
@@ -69,14 +68,12 @@ class SASRec(Recaller):
         known = before > 0
         states, target = self.read(before)[known], after[known]  # [M, D], [M]
         if self.kind == "full":
-            return F.cross_entropy(states @ self.encode_items().T, target - 1)
+            return next_item(states, self.table, self.n_items, target)
         negative = batch["negative"][known]  # [M, N]
-        positive, against = (torch.einsum("md,mnd->mn", states, self.table(ids, padding=0)) for ids in (target[:, None], negative))
-        against = against.masked_fill(negative == target[:, None], -torch.inf)  # drawn as its own negative
         if self.kind == "sampled":
-            return losses.drawn_softmax(positive[:, 0], against, batch["log_q"][known])
+            return next_item(states, self.table, self.n_items, target, negative, batch["log_q"][known])
         share = self.calibration if self.kind == "gbce" else 0.0
-        return losses.gbce(positive[:, 0], against, 1 + share * (self.negatives / max(self.n_items - 1, 1) - 1))
+        return losses.gbce(*compared(states, self.table, target, negative), 1 + share * (self.negatives / max(self.n_items - 1, 1) - 1))
 
     def encode_users(self, batch: Batch) -> Tensor:
         return self.read(batch["history"])[:, -1]
