@@ -36,7 +36,7 @@ NAMED: dict[str, list[Any]] = {
 GIVEN: dict[str, Any] = {"models": ("itemcf", "tag")}  #: options that have no default: what a contract test gives
 #: what an option needs beside it to matter in a small world
 BESIDE: dict[str, dict[str, Any]] = {
-    "shrink": {"loss": "bpr_max"},
+    "restraint": {"loss": "bpr_max"},
     "category": {"diversity": 2.0},
     "keep": {"neighbors": 3},
     "buckets": {"crosses": (("user_id", "item_id"),)},
