@@ -1,14 +1,13 @@
 """Autoencoders, graph and neural models of who took what: full ranking, CPU seconds of the fit, memory. One JSON line a fit.
 
     python -m bench.collaborative --data-dir FOLDER --bench-dir FOLDER [--only MODEL,...] [--case ml100k,gowalla] [--seeds 3]
-                                  [--folder FOLDER] [--validate]
+                                  [--folder FOLDER] [--validate [--every 5]]
 
 BENCH_DIR holds ``splits/ml100k_general_8_1_1`` (Recall@10 and NDCG@10), DATA_DIR ``gowalla/`` (at 20). Each fit runs in a process of its own, on one
 thread. ``--folder`` keeps every result and, while it runs, its checkpoint: what was stopped goes on where it was, what is done is printed again.
 
-``--validate`` fits on what is left of the training rows (ML-100K has validation rows, of Gowalla a tenth of each user's is cut off) and prints the
-figures on the rest after every epoch; the settings below were chosen by it, the test rows were looked at with them alone. Where a setting is
-not the paper's, the comment beside it says what validation gave.
+``--validate`` fits on what is left of the training rows (ML-100K has validation rows, of Gowalla a tenth of each user's is cut off) and prints
+the figures on the rest after every ``--every`` epochs; the settings below were chosen by it, the test rows were looked at with them alone.
 """
 
 from __future__ import annotations
@@ -65,29 +64,36 @@ def split_of(case: str, data_dir: Path, bench_dir: Path, validate: bool) -> Spli
     return cut(gowalla(data_dir)) if validate else gowalla(data_dir)
 
 
-def fit(case: str, name: str, seed: int, split: Split, settings: Settings, checkpoint: Path | None, validate: bool) -> dict[str, Any]:
-    """One line: the figures on what is asked, CPU seconds and memory."""
+def fit(case: str, name: str, seed: int, split: Split, settings: Settings, checkpoint: Path | None, every: int) -> dict[str, Any]:
+    """One line: the figures on what is asked, CPU seconds and memory; with ``every`` also those on the way, on stderr, and the best weights' last."""
     options, training = settings
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     data = interactions(split)
     model: Recaller = build(catalog.load(name, "recall"), options, data)
-    training = {"seed": seed, **training}
+    training = {"seed": seed, **training} | ({"patience": 10**9} if every else {})
     sampler = training.pop("sampler", None)
     sequences = Sequences.unordered(data)
-    before, spent = peak_mb(), 0.0
+    before, spent, epoch = peak_mb(), 0.0, 0
 
     def score() -> float:
-        nonlocal spent
+        nonlocal spent, epoch
+        epoch += 1
+        if epoch % every:
+            return -1.0
         start = time.process_time()
         now = figures(retrieved(model, split), split)  # type: ignore[arg-type]
         spent += time.process_time() - start
-        print(json.dumps({"case": case, "model": name, "cpu_seconds": round(start - began - spent, 1)} | now), file=sys.stderr, flush=True)
+        print(
+            json.dumps({"case": case, "model": name, "epoch": epoch, "cpu_seconds": round(start - began - spent, 1)} | now),
+            file=sys.stderr,
+            flush=True,
+        )
         return now[f"ndcg@{split.k}"]
 
     began = time.process_time()
     examples = model.learn_from(sequences, Sampler(torch.from_numpy(sequences.counts), sampler))
-    fitting = Trainer(**training).fit(model, examples, score if validate else None, checkpoint)
+    fitting = Trainer(**training).fit(model, examples, score if every else None, checkpoint)
     seconds = time.process_time() - began - spent
     line = {"cpu_seconds": round(seconds, 2), "epochs": fitting.best, "loss": round(fitting.losses[-1], 4)}
     line |= {"rss_before_mb": before, "rss_fit_mb": peak_mb()}
@@ -110,6 +116,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--validate", action="store_true")
+    parser.add_argument("--every", type=int, default=5)
     parser.add_argument("--set", default="", metavar="JSON", help="[model's, trainer's] options over those in this file, to try others")
     parser.add_argument("--here", type=int, default=-1, metavar="SEED", help="run this one seed in this process")
     options = parser.parse_args()
@@ -129,7 +136,7 @@ def main() -> None:
                     split = split_of(case, data_dir, bench_dir, options.validate)
                     line: dict[str, Any] = {"case": case, "by": "palate", "model": name, "seed": seed, "validation": options.validate}
                     checkpoint = place and place.with_suffix(".checkpoint")
-                    line |= fit(case, name, seed, split, settings, checkpoint, options.validate)
+                    line |= fit(case, name, seed, split, settings, checkpoint, options.every if options.validate else 0)
                     line["settings"] = settings
                     if place:
                         place.with_suffix(".json").write_text(json.dumps(line) + "\n")
@@ -140,7 +147,9 @@ def main() -> None:
                         place.parent.mkdir(parents=True, exist_ok=True)
                     rest = ["--data-dir", str(data_dir), "--bench-dir", str(bench_dir), "--case", case, "--only", name, "--here", str(seed)]
                     rest += ["--folder", str(options.folder.resolve())] if options.folder else []
-                    rest += (["--validate"] if options.validate else []) + (["--set", options.set] if options.set else [])
+                    rest += (["--validate", "--every", str(options.every)] if options.validate else []) + (
+                        ["--set", options.set] if options.set else []
+                    )
                     alone = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
                     subprocess.run([sys.executable, "-m", "bench.collaborative", *rest], env=alone, cwd=Path(__file__).parent.parent, check=True)
 

@@ -36,8 +36,8 @@ class ConvNCF(Recaller):
         super().__init__(interactions, 1000)
         if dim < 2 or dim & (dim - 1):
             raise ValueError(f"dim must be a power of two and 2 or more, not {dim}")
-        if channels < 1 or pretraining < 0:
-            raise ValueError(f"channels must be 1 or more and pretraining 0 or more, not {channels} and {pretraining}")
+        if min(channels, negatives) < 1 or pretraining < 0:
+            raise ValueError(f"channels and negatives must be 1 or more, pretraining 0 or more, not {channels}, {negatives}, {pretraining}")
         self.negatives, self.pretraining, self.pairs = negatives, pretraining, 0
         self.vectors = Vectors(interactions, dim)
         layers = dim.bit_length() - 1

@@ -29,6 +29,8 @@ class GMF(Recaller):
 
     def __init__(self, interactions: Interactions, dim: int = 32, negatives: int = 4) -> None:
         super().__init__(interactions, 1000)
+        if negatives < 1:
+            raise ValueError(f"negatives must be 1 or more, not {negatives}")
         self.negatives = negatives
         self.vectors = Vectors(interactions, dim)
         self.weight = nn.Parameter(torch.ones(dim))  # h

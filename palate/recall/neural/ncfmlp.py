@@ -37,6 +37,8 @@ class NCFMLP(Recaller):
         negatives: int = 4,
     ) -> None:
         super().__init__(interactions, 1000)
+        if negatives < 1:
+            raise ValueError(f"negatives must be 1 or more, not {negatives}")
         self.negatives = negatives
         self.vectors = Vectors(interactions, dim)
         self.perceptron = Perceptron(dim, hidden, dropout)

@@ -41,8 +41,8 @@ class NeuMF(Recaller):
         share: float = 0.5,
     ) -> None:
         super().__init__(interactions, 1000)
-        if not 0 <= share <= 1 or pretraining < 0:
-            raise ValueError(f"share must lie in [0, 1] and pretraining be 0 or more, not {share} and {pretraining}")
+        if not 0 <= share <= 1 or pretraining < 0 or negatives < 1:
+            raise ValueError(f"share must lie in [0, 1], pretraining be 0 and negatives 1 or more, not {share}, {pretraining}, {negatives}")
         self.negatives, self.pretraining, self.share, self.pairs = negatives, pretraining, share, 0
         self.product, self.joined = Vectors(interactions, dim), Vectors(interactions, dim)
         self.weight = nn.Parameter(torch.ones(dim))  # h_G

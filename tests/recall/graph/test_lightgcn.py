@@ -15,7 +15,7 @@ from tests.worlds import Tribes
 R = random_matrix(9, 7, seed=3)
 PAIRS = Batch(user=torch.tensor([1, 4, 9]), item=torch.tensor([2, 1, 6]), negative=torch.tensor([[3, 7], [0, 5], [7, 0]]))
 SPARSE = {"users": 400, "items": 200, "tribes": 8, "each": 6}
-OPTIONS = {"dim": 32, "epochs": 30, "batch_size": 512, "learning_rate": 0.02, "regularization": 0.01}
+OPTIONS = {"dim": 32, "epochs": 30, "batch_size": 512, "learning_rate": 0.02, "weight_decay": 4.0}
 
 
 def small(matrix=R, cls=LightGCN, **options):

@@ -16,9 +16,10 @@ NOISY = {"users": 400, "items": 200, "tribes": 8, "each": 6, "noise": 2}
 
 def alike(one, other, nodes, temperature):
     """InfoNCE by loops over the nodes."""
+    one, other = (view / np.maximum(np.linalg.norm(view, axis=1, keepdims=True), 1e-12) for view in (one, other))
     lost = []
     for node in nodes:
-        cosines = np.array([one[node] @ other[other_node] / np.linalg.norm(one[node]) / np.linalg.norm(other[other_node]) for other_node in nodes])
+        cosines = np.array([one[node] @ other[rival] for rival in nodes])
         lost.append(-np.log(np.exp(cosines / temperature)[nodes.index(node)] / np.exp(cosines / temperature).sum()))
     return np.mean(lost)
 

@@ -10,7 +10,7 @@ from tests.recall.made import interactions
 from tests.recall.neural.test_gmf import PAIRS, R, board, drawn, each, rows
 from tests.worlds import Tribes
 
-OPTIONS = {"dim": 8, "channels": 8, "epochs": 16, "pretraining": 8, "batch_size": 128, "learning_rate": 0.01}
+OPTIONS = {"dim": 8, "channels": 8, "epochs": 16, "pretraining": 8, "batch_size": 128, "learning_rate": 0.01, "weight_decay": 1.0}
 
 
 def convolved(model, image):
@@ -67,10 +67,10 @@ def test_it_finds_blocks_also_for_strangers():
 
 def test_without_blocks_it_is_no_worse_than_popularity():
     none = Tribes(users=200, items=80, tribes=4, own=0)
-    assert found(fitted(ConvNCF, none, **OPTIONS), none) > none.popular() - 0.08
+    assert found(fitted(ConvNCF, none, **OPTIONS), none) > none.popular() - 0.1
 
 
-@pytest.mark.parametrize("options", [{"dim": 12}, {"channels": 0}, {"pretraining": -1}])
+@pytest.mark.parametrize("options", [{"dim": 12}, {"channels": 0}, {"pretraining": -1}, {"negatives": 0}])
 def test_refuses(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         ConvNCF(Interactions.empty(3, 7), **options)

@@ -13,7 +13,7 @@ from tests.worlds import Tribes
 
 R = random_matrix(9, 7, seed=3)
 PAIRS = Batch(user=torch.tensor([1, 4, 9]), item=torch.tensor([2, 1, 6]), negative=torch.tensor([[3, 7], [0, 5], [7, 0]]))
-OPTIONS = {"dim": 16, "epochs": 20, "batch_size": 256, "learning_rate": 0.01}
+OPTIONS = {"dim": 16, "epochs": 20, "batch_size": 256, "learning_rate": 0.01, "weight_decay": 1.0}
 
 
 def each(batch=PAIRS):
@@ -63,10 +63,10 @@ def test_it_finds_blocks_also_for_strangers_and_where_there_are_none_popularity(
     assert found(model, world) > world.popular() + 0.4
     assert found(model, world, known=False) > world.popular() + 0.4
     assert agreement(model, world) > 0.6
-    assert found(fitted(GMF, none, **OPTIONS), none) > none.popular() - 0.08
+    assert found(fitted(GMF, none, **OPTIONS), none) > none.popular() - 0.1
 
 
 @pytest.mark.parametrize("options", [{"dim": 0}, {"negatives": 0}])
 def test_refuses(options):
     with pytest.raises(ValueError, match=next(iter(options))):
-        GMF(Interactions.empty(3, 7), **options).learn_from(None, None)
+        GMF(Interactions.empty(3, 7), **options)
