@@ -102,6 +102,21 @@ class Audiences:
     end: Ints
 
 
+@dataclass(frozen=True, slots=True)
+class Leftovers:
+    """What earlier pages of each user of a request ranked high but did not show, in no order: those of request b are at ``offsets[b]`` to
+    ``offsets[b + 1]``.
+
+    ``items`` int64 ``[M]``, each once a user; ``places`` int64 ``[M]``: how many others of its ranking, not shown either, stood before it; ``times``
+    int64 ms ``[M]``: when that was; ``offsets`` int64 ``[B + 1]``.
+    """
+
+    items: Ints
+    places: Ints
+    times: Ints
+    offsets: Ints
+
+
 class Counts(Protocol):
     """Integer counts of events before ``now``, and each item's last events: bulk (``state.past``) and live (``state.live``) ones agree bit for bit.
 
@@ -125,7 +140,8 @@ class Request:
     """B people who ask at once (one, when serving).
 
     ``users`` int64 ``[B]`` (-1: never seen). ``now`` int64 ``[B]``. ``attributes`` of the user and ``context`` of the moment: by name,
-    one entry a request; what is given here goes before what the catalogue knows. ``exclude``: items that must not come back.
+    one entry a request; what is given here goes before what the catalogue knows. ``exclude``: items that must not come back. ``former``: what
+    earlier pages left over, where that is kept.
     ``as_of``: sequence number of the last event applied. ``deadline``: ``time.monotonic()`` seconds.
     """
 
@@ -141,6 +157,7 @@ class Request:
     as_of: int = 0
     deadline: float | None = None
     rng: np.random.Generator | None = None
+    former: Leftovers | None = None
 
     def __len__(self) -> int:
         return len(self.users)
@@ -163,10 +180,20 @@ class Request:
         if exclude is not None:
             kept, bounds = spans(exclude.offsets, chosen)
             exclude = Ragged(exclude.values[kept], bounds)
+        former = self.former
+        if former is not None:
+            kept, bounds = spans(former.offsets, chosen)
+            former = Leftovers(former.items[kept], former.places[kept], former.times[kept], bounds)
         given = [{name: [values[b] for b in chosen] for name, values in told.items()} for told in (self.attributes, self.context)]
-        histories = past.take(places, offsets)
         return replace(
-            self, users=self.users[chosen], histories=histories, now=self.now[chosen], attributes=given[0], context=given[1], exclude=exclude
+            self,
+            users=self.users[chosen],
+            histories=past.take(places, offsets),
+            now=self.now[chosen],
+            attributes=given[0],
+            context=given[1],
+            exclude=exclude,
+            former=former,
         )
 
 

@@ -12,7 +12,7 @@ import polars as pl
 import torch
 
 from palate.batch import Batch
-from palate.candidates import DAY, Candidates, Histories, Ragged, Request
+from palate.candidates import DAY, Candidates, Histories, Leftovers, Ragged, Request
 from palate.datasets.interactions import Interactions
 from palate.datasets.pairs import Pairs
 from palate.datasets.pointwise import Pointwise
@@ -788,4 +788,49 @@ class Town(Shop):
         self.provided = (self.catalogue, Askers(Catalogue("users")))  # what a route may ask for
 
     def request(self, users: list[int], **fields: Any) -> Request:
-        return replace(super().request(users, **fields), attributes={"follows": [self.follows[user] for user in users]})
+        attributes = {"follows": [self.follows[user] for user in users]}
+        return replace(super().request(users, **fields), attributes=attributes, former=self.left(users))
+
+    def stranger(self, history: list[int], value: float = 5.0) -> Request:
+        return replace(super().stranger(history, value), former=self.left([self.users]))
+
+    def left(self, users: list[int]) -> Leftovers:
+        """Of each user ten items of earlier pages, the pages up to four days old."""
+        lists = [np.random.default_rng(user).permutation(self.items)[:10] for user in users]
+        places, ages = np.tile(np.arange(10), len(users)), np.tile(np.arange(10) // 2 * DAY, len(users))
+        return Leftovers(np.concatenate([np.empty(0, np.int64), *lists]), places, self.now - ages, np.arange(len(users) + 1) * 10)
+
+
+class Views:
+    """In each of ``rounds`` everybody takes an item they had not: popular, of their hidden block, of the author they like, each a likelihood ratio.
+
+    ``block`` and ``author`` are what an item of another one loses (1: it says nothing). A share ``new`` of users took one item by chance in the first
+    round, and is seen again only in the last two, which are held out.
+    """
+
+    def __init__(self, block: float = 0.1, author: float = 0.1, new: float = 0.0, rounds: int = 12, seed: int = 0) -> None:
+        users, items, kinds, rows, random = 400, 240, 6, [], np.random.default_rng(seed)
+        who, what = (random.integers(0, kinds, (2, size)) for size in (users, items))
+        popular = 1 / (1 + random.permutation(items)) ** 0.5
+        chance = popular * np.where(who[0][:, None] == what[0], 1, block) * np.where(who[1][:, None] == what[1], 1, author)
+        self.new = random.random(users) < new
+        for turn in range(rounds):
+            likely = np.log(np.where(self.new[:, None] & (turn == 0), 1.0, chance)) + random.gumbel(size=chance.shape)
+            coming = np.flatnonzero(~self.new | (turn == 0) | (turn >= rounds - 2))
+            chosen = likely.argmax(1)[coming]
+            chance[coming, chosen] = 1e-300
+            rows += [(user, item, turn * DAY + user) for user, item in zip(coming, chosen, strict=True)]
+        takers, taken, times = np.array(rows, np.int64).T
+        every = EventRows(takers, taken, times, np.ones(len(rows), np.uint32), np.full(len(rows), np.nan, np.float32), ("taken",))
+        self.size, self.now = (users, items), (rounds - 2) * DAY
+        self.rows, later = every.before(self.now), every.since(self.now)
+        self.held = np.zeros(self.size, bool)
+        self.held[later.users, later.items] = True
+        frame = pl.DataFrame({"id": [f"item {item}" for item in range(items)], "author": [f"author {kind}" for kind in what[1]]})
+        self.catalogue, self.past = Catalogue.of(frame), Past(self.rows, users, items)
+
+    def request(self) -> Request:
+        return self.past.request(np.arange(self.size[0]), np.full(self.size[0], self.now))
+
+    def recall(self, lists: Candidates) -> float:
+        return float(self.held[lists.requests, lists.items].sum() / self.held.sum())
