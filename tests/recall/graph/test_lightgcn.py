@@ -96,7 +96,7 @@ def test_where_users_took_little_neighbours_help():
     world = Tribes(**SPARSE)
     model = fitted(LightGCN, world, **OPTIONS)
     plain = BPR(32, epochs=60, regularization=0.02).fit(world.interactions)
-    assert found(model, world) > max(world.recall(plain.retrieve(world.request(), 10)), world.popular()) + 0.05
+    assert found(model, world) > max(world.recall(plain.retrieve(world.request(), 10)), world.popular()) + 0.03
     assert agreement(model, world) > 0.6
 
 
