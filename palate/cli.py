@@ -264,6 +264,36 @@ def crosses(
 
 
 @app.command()
+def search(
+    recipe: Annotated[Path, typer.Argument(help="A recipe in TOML with a [search].", show_default=False)],
+    model: Annotated[str, typer.Option(help="Search this model's options only, scored by itself; left out: all, scored by the final list.")] = "",
+    trials: Annotated[int, typer.Option(help="How many; 0: a whole grid, else 20. More than before adds to what is there.", min=0)] = 0,
+    method: Annotated[str, typer.Option(help="grid, random or bayesian.")] = "bayesian",
+    pruning: Annotated[str, typer.Option(help="median, halving or none: how a model's trial that falls behind is ended early.")] = "median",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of trials and result; runs/search-RECIPE where left out.")] = None,
+    jobs: Annotated[int, typer.Option(help="Trials at once, each in a process, as far as memory allows.", min=1)] = 1,
+    as_json: Json = False,
+) -> None:
+    """Find the best options of a recipe's models on its training events, and write the recipe that has them. Goes on after a kill."""
+    chosen(method, "--method", ("grid", "random", "bayesian"))
+    chosen(pruning, "--pruning", ("median", "halving", "none"))
+    from palate.evaluation.report import text_table
+    from palate.search import rows_of
+    from palate.search import search as look
+
+    folder = out or Path("runs") / f"search-{recipe.stem}"
+    with progress(f"searching {recipe}") as report:
+        line = report if sys.stderr.isatty() else say
+        options: dict[str, Any] = {"model": model, "method": method, "trials": trials, "pruning": pruning, "jobs": jobs}
+        found = look(recipe, folder, report=report, line=line, **options)
+    if as_json:
+        put(found.to_json())
+        return
+    print(text_table(*rows_of(found, model, 10)))
+    print(f"{folder / 'best.toml'}: the recipe with the best options, for palate train; {folder / 'search.html'}: all trials")
+
+
+@app.command()
 def skew(
     run: Run,
     state: Annotated[Path | None, typer.Option(help="The service's state folder; RUN/state where left out.")] = None,

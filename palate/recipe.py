@@ -10,7 +10,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +29,7 @@ from palate.state.past import checked_windows
 from palate.state.seen import CountingBloom, ExactSeen, WindowedBloom
 from palate.tables.signals import Signal
 from palate.training.trainer import Trainer
+from palate.training.tuning import Choice, Range
 
 _SMALL = Schema((Feature("x", "pair", "number"),), (Label("y"),))  # enough to try a ranker's options on
 PROVIDED = ("schema", "catalogue", "interactions", "pipeline", "report", "askers", "others")  #: arguments that a recipe does not give
@@ -244,6 +245,7 @@ class Recipe:
     evaluation: Evaluation = Evaluation()
     fallback: str = ""
     seed: int = 0
+    search: dict[str, Choice | Range] = field(default_factory=dict)  # by the way to the option, such as models.ranker.dim
     threads: int = 0
 
     @classmethod
@@ -407,6 +409,8 @@ class _Reader:
         for name in options["evaluation"].relevant if "evaluation" in options else ():
             self.one_of(name, names, "[evaluation]: relevant", "signal", "evaluation", "relevant")
         for kind, key in (("filter", "filters"), ("rerank", "rerank")):
+        if "search" in tables:
+            options["search"] = self.search(tables["search"], tables["models"])
             if key in tables:
                 options[key] = tuple(self.several(tables[key], f"[[{key}]]", key))
                 for place, table in enumerate(options[key]):
@@ -540,6 +544,59 @@ class _Reader:
         entry, options = self.named(table, ("recall", "rank", "prerank"), where, *way)
         training, teacher, without = options.pop("training", {}), options.pop("teacher", ""), options.pop("without", [])
         target = entry.load()
+    def search(self, tables: Any, models: Mapping[str, Any]) -> dict[str, Choice | Range]:
+        """What options may be searched among, each value tried on the model's table: dotted ways to options, quoted or not."""
+        found: dict[str, Choice | Range] = {}
+
+        def read(value: Any, way: tuple[str, ...]) -> None:
+            name, place = ".".join(way), ("search", *way)
+            if isinstance(value, Mapping) and not {"low", "high"} & set(value) and value:
+                for key, inner in value.items():
+                    read(inner, (*way, *key.split(".")))
+            elif isinstance(value, list) and value:
+                self.fitting(models, way, value)
+                found[name] = Choice(tuple(value))
+            elif isinstance(value, Mapping) and value:
+                with self.option(value, *place):
+                    known = [option for option in options_of(Range) if option != "whole"]
+                    checked(Range, value, known, f"[search] {name}")
+                    one: Range = build(Range, value, where=f"[search] {name}")
+                self.fitting(models, way, [value["low"], value["high"]])
+                whole = (
+                    type(value["low"]) is int and type(value["high"]) is int and not self.fits(models, way, one.low + (one.high - one.low) * 0.377)
+                )
+                found[name] = replace(one, low=value["low"], high=value["high"], whole=whole)
+            else:
+                raise self.fail(f"[search] {name} must be a list of values or {{ low = ..., high = ... }}, not {value!r}", *place)
+
+        read(self.mapping(tables, "[search]", "search"), ())
+        return found
+
+    def fitting(self, models: Mapping[str, Any], way: tuple[str, ...], values: list[Any]) -> None:
+        """Whether each of the values may stand at this way, by reading the model's table with it."""
+        line = self.line(("search", *way))
+        if way[0] != "models" or len(way) < 3:
+            message = f"[search]: only options of models can be searched, as models.NAME.OPTION, not {'.'.join(way)!r}{nearest(way[0], ['models'])}"
+            raise self.fail(message, "search", *way)
+        name = self.one_of(way[1], models, "[search]", "model in [models]", "search", *way)
+        for value in values:
+            changed = dict(models[name])
+            inner = changed
+            for key in way[2:-1]:
+                inner[key] = dict(self.mapping(inner.get(key, {}), f"[search]: {key}", "search", *way))
+                inner = inner[key]
+            inner[way[-1]] = value
+            reader = _Reader(self.text, self.place)
+            reader.lines = {("models",): line}
+            reader.model(name, changed)
+
+    def fits(self, models: Mapping[str, Any], way: tuple[str, ...], value: Any) -> bool:
+        try:
+            self.fitting(models, way, [value])
+        except RecipeError:
+            return False
+        return True
+
         if not isinstance(without, list) or not all(isinstance(pattern, str) for pattern in without):
             raise self.fail(f"{where}: without must be a list of feature names, not {without!r}", *way, "without")
         if not isinstance(teacher, str):

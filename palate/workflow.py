@@ -54,12 +54,14 @@ from palate.training.curves import Curves, Watcher
 from palate.training.trainer import Progress, Trainer
 
 Report = Callable[[str], None]
+Score = Callable[[Any], float]  # what a model is worth after an epoch
 
 REHEARSED = 2_000  #: requests that a hybrid's weights are chosen on, at most
 CHUNK = 512  #: requests at a time in bulk work: bounds memory, changes no result
 
 
 BY_USER = "no moment parts training from test: models may know others' later events; everybody is asked after the last event learnt from"
+NEW_USERS = "nothing was learnt from those who are held out: each is asked after the first four fifths of what they did"
 
 
 def quiet(line: str) -> None:
@@ -246,14 +248,16 @@ class Training:
         self.curves = curves  # those of the models that stay
         return Rehearsal(parts.others(), self.past.request(users, np.full(len(users), moment)), taken)
 
-    def route(self, name: str, taken: EventRows, interactions: Interactions, others: Others | None = None) -> Any:
+    def route(self, name: str, taken: EventRows, interactions: Interactions, score: Score | None = None, others: Others | None = None) -> Any:
         """One recall model, fitted on who took what."""
         model = assembly.make(self.recipe, name, self.data.items, self.pipeline, interactions, self.data.users, others)
         if isinstance(model, Recaller):
-            return self.recaller(name, model, Sequences.of(taken, *self.data.sizes))
-        return self.embed(name, model, taken) if isinstance(model, Embedder) else model.fit(interactions)
+            return self.recaller(name, model, Sequences.of(taken, *self.data.sizes), score)
+        if getattr(model, "explicit", False):  # a model of ratings wants their values
+            interactions = Interactions.of(taken, *self.data.sizes, weighted=True, now=interactions.now)
+        return self.embed(name, model, taken, score) if isinstance(model, Embedder) else model.fit(interactions)
 
-    def embed(self, name: str, model: Embedder, taken: EventRows) -> Embedder:
+    def embed(self, name: str, model: Embedder, taken: EventRows, score: Score | None = None) -> Embedder:
         """Train a two-tower model on who took what: each event with the user as they were just before it."""
         pipeline, options = self.pipeline, self.recipe.models[name].training
         assert pipeline is not None
@@ -261,14 +265,14 @@ class Training:
         uniform = int(options.get("uniform", 256))
         fixed, varying = moments(pipeline, self.past, known.users, known.times)
         pairs = Pairs(known.items, known.users, pipeline.item_columns(), fixed, known.users, varying, uniform=uniform)
-        return self.fit(name, model, pairs)
+        return self.fit(name, model, pairs, score)
 
-    def recaller(self, name: str, model: Recaller, sequences: Sequences) -> Recaller:
+    def recaller(self, name: str, model: Recaller, sequences: Sequences, score: Score | None = None) -> Recaller:
         """Train a model of rows; the recipe's ``sampler`` says how negatives are drawn."""
         mixture = self.recipe.models[name].training.get("sampler")
-        return self.fit(name, model, model.learn_from(sequences, Sampler(torch.from_numpy(sequences.counts), mixture)))
+        return self.fit(name, model, model.learn_from(sequences, Sampler(torch.from_numpy(sequences.counts), mixture)), score)
 
-    def fit(self, name: str, model: Any, examples: Any, score: Callable[[], float] | None = None) -> Any:
+    def fit(self, name: str, model: Any, examples: Any, score: Score | None = None) -> Any:
         options = {key: value for key, value in self.recipe.models[name].training.items() if key not in ("uniform", "sampler")}
         trainer = build(Trainer, {"seed": self.recipe.seed, **options}, where=f"[models.{name}] training")
         self.fits += 1
@@ -279,7 +283,7 @@ class Training:
 
         trainer = replace(trainer, report=report if self.watch else None)
         checkpoint = None if self.folder is None else self.folder / f"{self.fits:02d}-{name}.checkpoint"
-        fitting = trainer.fit(model, examples, score, checkpoint)
+        fitting = trainer.fit(model, examples, None if score is None else partial(score, model), checkpoint)
         self.curves[name] = {"losses": fitting.losses, "scores": fitting.scores, "best": fitting.best}
         return model.eval()
 
@@ -294,13 +298,7 @@ class Training:
         if recipe.rank:
             name = recipe.rank.model
             start = time.perf_counter()
-            ranker = assembly.make(recipe, name, self.data.items, pipeline)
-            rows = examples.pointwise()
-            if isinstance(ranker, Forest):
-                parts.models[name] = ranker.fit(rows, validation.pointwise())
-            else:
-                learnt = rows.by_group() if any(label.grouped for label in recipe.labels) else rows
-                parts.models[name] = self.fit(name, ranker, learnt, lambda: validation.ndcg(probabilities(ranker, validation)[:, 0]))
+            ranker = parts.models[name] = self.ranker(name, examples, validation)
             parts.powers = dict(recipe.rank.powers) or choose_powers(ranker, validation, tuple(recipe.tasks))
             shown = " · ".join(f"{task}^{power:g}" for task, power in parts.powers.items())
             self.report(f"  rank {name}: trained in {time.perf_counter() - start:.1f} s, score = {shown}")
@@ -308,11 +306,23 @@ class Training:
             if plan.teacher:
                 start = time.perf_counter()
                 teacher = parts.models[plan.teacher]
-                scores = fused(probabilities(teacher, examples), teacher.tasks, parts.powers)
-                light = assembly.make(recipe, name, self.data.items, pipeline)
-                self.fit(name, Distilled(light), examples.pointwise(teacher=scores).by_group())
-                parts.models[name] = light.eval()
+                parts.models[name] = self.light(name, examples, fused(probabilities(teacher, examples), teacher.tasks, parts.powers))
                 self.report(f"  pre-rank {name}: distilled from {plan.teacher} in {time.perf_counter() - start:.1f} s")
+
+    def ranker(self, name: str, examples: Offered, validation: Offered, score: Score | None = None) -> Any:
+        """A ranker, fitted; ``score`` in the place of its order of the validation part."""
+        ranker = assembly.make(self.recipe, name, self.data.items, self.pipeline)
+        rows = examples.pointwise()
+        if isinstance(ranker, Forest):
+            return ranker.fit(rows, validation.pointwise())
+        learnt = rows.by_group() if any(label.grouped for label in self.recipe.labels) else rows
+        return self.fit(name, ranker, learnt, score or partial(ordered, validation=validation))
+
+    def light(self, name: str, examples: Offered, scores: NDArray[np.float32], score: Score | None = None) -> Any:
+        """A model of vectors, taught to order the examples as these scores do."""
+        taught = Distilled(assembly.make(self.recipe, name, self.data.items, self.pipeline))
+        self.fit(name, taught, examples.pointwise(teacher=scores).by_group(), score)
+        return taught.student.eval()
 
     def examples(self) -> tuple[Offered, Offered]:
         """What recall, fitted on earlier events only, would have offered at moments of the past, and what came of it.
@@ -427,6 +437,11 @@ def probabilities(ranker: Any, rows: Offered) -> NDArray[np.float32]:
     return torch.cat(found).numpy()
 
 
+def ordered(ranker: Any, validation: Offered) -> float:
+    """NDCG@10 of the order that a ranker's first task gives validation requests: what early stopping looks at."""
+    return validation.ndcg(probabilities(ranker, validation)[:, 0])
+
+
 def fused(probabilities: NDArray[np.float32], tasks: Sequence[str], powers: dict[str, float]) -> NDArray[np.float32]:
     """Sum over tasks of power x ln(probability): the order of the product of powers."""
     weights = np.array([powers.get(task, 0.0) for task in tasks], np.float32)
@@ -536,11 +551,13 @@ def evaluate(run: OpenRun | str | Path, *, report: Report | None = None, rolling
     if not len(held):
         raise ValueError("this run was trained on all events: nothing is held out to measure it on (train without --all)")
     one_moment = run.run.manifest.get("one_moment", True)
+    strangers = not one_moment and not np.isin(held.users, run.base.users).any()  # each is asked after the first part of what they did
+    seen = held
     if not one_moment:  # the split is by user: what was held out counts as happening at the cut, when everybody is asked
         held = replace(held, times=np.maximum(held.times, cut))
     rows = run.base.joined(held)
     sizes = (len(run.users), len(run.items))
-    past = past_of(recipe, rows, sizes)
+    past = past_of(recipe, run.base if strangers else rows, sizes)
     funnel = run.funnel(strict=True)
     taken = run.base.showing(recipe.positive)
     takers = np.bincount(taken.items[taken.items >= 0], minlength=sizes[1])
@@ -550,8 +567,8 @@ def evaluate(run: OpenRun | str | Path, *, report: Report | None = None, rolling
     relevant = recipe.evaluation.relevant or (recipe.positive,)
     measured = []
     for signal in relevant:
-        asked = offline.warm(rows, cut, signal)
-        say(f"warm users: {len(asked):,} who were there before the cut and show {signal!r} after it")
+        asked = offline.fold_in(seen, signal) if strangers else offline.warm(rows, cut, signal)
+        say(f"{asked.name}: {len(asked):,} who show {signal!r} later")
         observe = stages.observer(funnel.recommend, Trace, rank=funnel.rank)
         found = stages.measure(observe, past, asked, quotas, recipe.evaluation.k, tasks=tasks, lists=lists)
         measured.append({**found.figures(recipe.evaluation.samples), "signal": signal})
@@ -570,7 +587,8 @@ def evaluate(run: OpenRun | str | Path, *, report: Report | None = None, rolling
         if len(asked):
             protocols.append(offline.evaluate(funnel.recommend, past, asked, recipe.evaluation.k, system="funnel").figures())
     curves = run.run.json("curves.json")
-    split = f"{len(held):,} later ones held out" if one_moment else f"{len(held):,} held out by {recipe.split['name']} ({BY_USER})"
+    by_user = NEW_USERS if strangers else BY_USER
+    split = f"{len(held):,} later ones held out" if one_moment else f"{len(held):,} held out by {recipe.split['name']} ({by_user})"
     results = {
         "title": f"palate: {recipe.name}",
         "subtitle": f"run {run.run.version}: {len(run.base):,} events learnt from, {split}",

@@ -166,7 +166,8 @@ def lines(
     """Curves in one frame with a legend.
 
     series: ``name``, ``x``, ``y``, optional ``weights`` (points of that size), ``dots`` (small points), ``mark`` (a place on the curve to be
-    pointed out) and ``faint``. ``names``: words at x = 0, 1, 2, … in the place of numbers. ``log``: y, all above 0, by its logarithm.
+    pointed out), ``faint`` and ``loose`` (no line from point to point). ``names``: words at x = 0, 1, 2, … in the place of numbers. ``log``: y,
+    all above 0, by its logarithm.
     """
     series = [one for one in series if len(one["x"])]
     if log:
@@ -213,7 +214,7 @@ def lines(
         parts.append(_line(x(start), y(start), x(end), y(end), "diagonal"))
     for at, one in enumerate(series):
         points = [(x(float(a)), y(float(b))) for a, b in zip(one["x"], one["y"], strict=True) if a is not None and b is not None and math.isfinite(b)]
-        path = " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
+        path = " ".join(f"{a:.1f},{b:.1f}" for a, b in points if not one.get("loose"))
         parts.append(
             Markup('<polyline points="{}" class="curve{}" style="{}"/>').format(path, " faint" if one.get("faint") else "", _colour(at, one))
         )
