@@ -39,8 +39,10 @@ from palate.training.trainer import Trainer
 Settings = tuple[dict[str, Any], dict[str, Any]]  #: of the model, of the trainer
 SETTINGS: dict[str, dict[str, Settings]] = {
     "ml100k": {
-        "MultVAE": ({"dim": 64, "hidden": (200,), "anneal": 100}, {"epochs": 40, "batch_size": 128, "learning_rate": 0.003}),
-        "LightGCN": ({}, {"epochs": 30, "batch_size": 4096, "learning_rate": 0.01}),
+        # validation was best (NDCG@10 .2428, seed 0) after epoch 31 of 40
+        "MultVAE": ({"dim": 64, "hidden": (200,), "anneal": 100}, {"epochs": 31, "batch_size": 128, "learning_rate": 0.003}),
+        # not chosen yet: in batches of 2048 validation still rose at epoch 14 (.2187)
+        "LightGCN": ({}, {"epochs": 30, "batch_size": 2048, "learning_rate": 0.01}),
     },
     "gowalla": {},
 }
