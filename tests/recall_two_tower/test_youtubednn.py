@@ -18,7 +18,7 @@ def made(**options: object) -> YouTubeDNN:
 
 
 def test_the_formula() -> None:
-    """u = relu(W3 relu(W2 relu(W1 [mean of what was watched; ...]))), v a row of the items' own table."""
+    """u = relu(W3 relu(W2 relu(W1 [mean of what was watched; ...]))), v the sum of the item's fields, in tables of their own."""
     model, batch = made(), paired(SCHEMA, 6, items=6, uniform=3).batch(torch.arange(6), torch.Generator().manual_seed(1))
     table, start = model.embedding.table.weight, model.embedding._start
     fields = []
@@ -35,7 +35,11 @@ def test_the_formula() -> None:
     for layer in model.tower.layers:
         hidden = torch.relu(layer(hidden))
     torch.testing.assert_close(model.encode_user(batch), hidden)
-    torch.testing.assert_close(model.encode_item(batch), model.classes.table.weight[batch["item_id"]])
+    rows, at = model.classes.table.weight, model.classes._start
+    tags = [torch.stack([rows[at["tags"] + one] for one in row if one] or [torch.zeros(4)]).mean(0) for row in batch["tags"].tolist()]
+    expected = rows[at["item_id"] + batch["item_id"]] + rows[at["genre"] + batch["genre"]] + torch.stack(tags)
+    expected = expected + batch["year"][:, None] * model.classes.numbers[0] + batch["text"] @ next(iter(model.classes.vectors.values())).weight.T
+    torch.testing.assert_close(model.encode_item(batch), expected)
     assert not set(model.embedding.names) & {"item_id", "genre", "year", "text"}
 
 

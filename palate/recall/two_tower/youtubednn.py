@@ -19,7 +19,8 @@ from palate.schema import MissingFeature, Schema
 
 
 class YouTubeDNN(Embedder):
-    """score = u' v_i, u = relu(tower(mean vectors of sequences, vectors of categories, numbers of user and context)), v_i a row of the item alone.
+    """score = u' v_i, u = relu(tower(mean vectors of sequences, vectors of categories, numbers of user and context)), v_i the sum of the
+    vectors of the item's fields (in the paper its id is the only one).
 
     The vectors that a history is read by are not those that are scored by. Sampled softmax over the other users' items and uniform draws, corrected
     for how often each is drawn. ``dim`` of each field and of u; ``hidden`` layers; ``dropout`` of the fields and after each hidden layer.
@@ -29,14 +30,15 @@ class YouTubeDNN(Embedder):
 
     def __init__(self, schema: Schema, dim: int = 32, hidden: tuple[int, ...] = (128, 64), dropout: float = 0.0, age: str = "") -> None:
         super().__init__()
-        users, item = schema.of("user", "context"), schema.part("item_id")
+        schema.part("item_id")
+        users, items = schema.of("user", "context"), schema.of("item")
         if not users:
             raise MissingFeature("YouTubeDNN needs at least one feature of the user: add one to the recipe's [[features]]")
         if age and not any(feature.name == age and feature.kind == "number" for feature in users):
             raise ValueError(f"age must name a number of the user or the context, not {age!r}")
         self.dim, self.age = dim, age
         self.embedding = Embedding(users, dim, deviation=0.1)
-        self.classes = Embedding((item,), dim, deviation=0.1)
+        self.classes = Embedding(items, dim, deviation=0.1)
         self.dropout = Dropout(dropout)
         self.tower = Tower(len(users) * dim, hidden, dim, dropout)
 
@@ -46,7 +48,7 @@ class YouTubeDNN(Embedder):
         return F.relu(self.tower(self.dropout(self.embedding(batch, "user", "context")).flatten(1)))  # [B, D]
 
     def encode_item(self, batch: Batch) -> Tensor:
-        return self.classes(batch, "item")[:, 0]  # [N, D]
+        return self.classes(batch, "item").sum(1)  # [N, D]
 
     def loss(self, batch: Batch) -> Tensor:
         scores = self.encode_user(batch) @ self.encode_item(batch).T  # [B, N]
