@@ -34,6 +34,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("Popular", "recall", "recall.popular.popular:Popular", "most taken items, recent ones weighing more"),
     Entry("Fresh", "recall", "recall.popular.fresh:Fresh", "newest items first"),
     Entry("Tag", "recall", "recall.content.tag:Tag", "popular items of the tags a user takes most"),
+    Entry("Former", "recall", "recall.served.former:Former", "what the user's last pages ranked high and had no place for"),
     Entry("Followed", "recall", "recall.content.followed:Followed", "new and popular items of the authors a user follows or took most from"),
     Entry("SimilarAuthors", "recall", "recall.content.similarauthors:SimilarAuthors", "popular items of authors who share their takers with the user's", "Sarwar et al., WWW 2001"),
     Entry("Near", "recall", "recall.content.near:Near", "what is around the place of the one who asks, less the further away"),

@@ -84,19 +84,21 @@ class Data:
 
 @dataclass(frozen=True)
 class State:
-    """What the live system keeps. ``windows`` in days (0: all time), ``bucket`` in days, ``history`` events a user, ``audience`` events an item."""
+    """What the live system keeps. ``windows`` in days (0: all time), ``bucket`` in days, ``history`` events a user, ``audience`` events an item,
+    ``former`` items a user that pages ranked and did not show."""
 
     windows: tuple[float, ...] = (7, 30, 0)
     bucket: float = 1.0
     history: int = 200
     audience: int = 0
+    former: int = 0
     seen: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.bucket > 0:
             raise ValueError(f"bucket must be above 0, not {self.bucket}")
         _at_least(self, 1, "history")
-        _at_least(self, 0, "audience")
+        _at_least(self, 0, "audience", "former")
         try:
             checked_windows(self.window_ms, self.bucket_ms)
         except ValueError:
@@ -243,9 +245,9 @@ class Recipe:
     rank: Rank | None = None
     rerank: tuple[dict[str, Any], ...] = ()
     evaluation: Evaluation = Evaluation()
+    search: dict[str, Choice | Range] = field(default_factory=dict)  # by the way to the option, such as models.ranker.dim
     fallback: str = ""
     seed: int = 0
-    search: dict[str, Choice | Range] = field(default_factory=dict)  # by the way to the option, such as models.ranker.dim
     threads: int = 0
 
     @classmethod
@@ -395,6 +397,9 @@ class _Reader:
         self.seen(state.seen)
         models = {name: self.model(name, table) for name, table in self.mapping(tables["models"], "[models]", "models").items()}
         self.hybrids(models)
+        for name, plan in models.items():
+            if getattr(plan.entry.load(), "leftovers", False) and not state.former:
+                raise self.fail(f"[models.{name}]: {plan.entry.name} offers what [state] former keeps: give former = 50", "models", name)
         recall = self.recall(tables["recall"], models)
         features = self.features(tables.get("features", []), names, recall, state)
         given = self.mapping(tables.get("tasks", {}), "[tasks]", "tasks")
@@ -404,13 +409,13 @@ class _Reader:
                 if getattr(task, key):
                     self.one_of(getattr(task, key), names, f"[tasks] {name}", "signal", "tasks", name, key)
         self.stages(options, models, recall, features, tasks)
+        if "search" in tables:
+            options["search"] = self.search(tables["search"], tables["models"])
         if tables.get("fallback"):
             options["fallback"] = self.one_of(tables["fallback"], models, "fallback", "model in [models]", "fallback")
         for name in options["evaluation"].relevant if "evaluation" in options else ():
             self.one_of(name, names, "[evaluation]: relevant", "signal", "evaluation", "relevant")
         for kind, key in (("filter", "filters"), ("rerank", "rerank")):
-        if "search" in tables:
-            options["search"] = self.search(tables["search"], tables["models"])
             if key in tables:
                 options[key] = tuple(self.several(tables[key], f"[[{key}]]", key))
                 for place, table in enumerate(options[key]):
@@ -539,11 +544,6 @@ class _Reader:
             if not plan.teacher and name not in [route.model for route in recall]:
                 raise self.fail(f"[prerank]: nothing trains {name!r}; give it teacher = ... (the model of [rank])", "prerank", "model")
 
-    def model(self, name: str, table: Any) -> Plan:
-        where, way = f"[models.{name}]", ("models", name)
-        entry, options = self.named(table, ("recall", "rank", "prerank"), where, *way)
-        training, teacher, without = options.pop("training", {}), options.pop("teacher", ""), options.pop("without", [])
-        target = entry.load()
     def search(self, tables: Any, models: Mapping[str, Any]) -> dict[str, Choice | Range]:
         """What options may be searched among, each value tried on the model's table: dotted ways to options, quoted or not."""
         found: dict[str, Choice | Range] = {}
@@ -597,6 +597,11 @@ class _Reader:
             return False
         return True
 
+    def model(self, name: str, table: Any) -> Plan:
+        where, way = f"[models.{name}]", ("models", name)
+        entry, options = self.named(table, ("recall", "rank", "prerank"), where, *way)
+        training, teacher, without = options.pop("training", {}), options.pop("teacher", ""), options.pop("without", [])
+        target = entry.load()
         if not isinstance(without, list) or not all(isinstance(pattern, str) for pattern in without):
             raise self.fail(f"{where}: without must be a list of feature names, not {without!r}", *way, "without")
         if not isinstance(teacher, str):

@@ -211,6 +211,7 @@ class Recommender:
             base_sequence=run.base_sequence,
             history_limit=run.history_limit,
             audience=run.recipe.state.audience,
+            former=run.recipe.state.former,
             seen=options.pop("kind", "exact"),
             seen_window=round(options.pop("days", 30) * DAY),
             seen_options=options,
@@ -347,6 +348,8 @@ class Recommender:
                 "degraded": parts,
                 "notes": (),
             }
+            if self.state.former and ask.user is not None:
+                record["former"] = [items.ids[row] for row in _left(trace, place, rows[mine], self.state.former)]
             told = given[place]
             if ask.history is not None and told is not None and len(told) < len(ask.history):
                 record["notes"] = (f"history: {len(ask.history) - len(told)} of {len(ask.history)} items are not known",)
@@ -499,6 +502,15 @@ def page_of(record: Mapping[str, Any], trace: Any = None, replayed: bool = False
     parts, notes = tuple(record["degraded"]), tuple(record["notes"])
     stages = record["scores"]
     return Page(record["request_id"], items, parts, record["versions"], record["as_of"], record["now"], stages, notes, trace, replayed)
+
+
+def _left(trace: Trace, place: int, shown: Sequence[int], most: int) -> list[int]:
+    """The first items of a request's last ranking that are not shown; of the merged ones where nothing ranked them."""
+    ranked = next((one.after for one in reversed(trace.passages) if one.kind in ("rank", "prerank", "filter") and one.after is not None), None)
+    if ranked is None:
+        return []
+    mine, taken = ranked.items[ranked.offsets[place] : ranked.offsets[place + 1]].tolist(), set(shown)
+    return [row for row in mine if row not in taken][:most]
 
 
 def _together(asks: Sequence[Ask], waiting: list[int]) -> tuple[list[int], list[int]]:

@@ -26,6 +26,7 @@ from palate.state.consumed import Consumed
 from palate.state.frames import events_frame, pages_frame
 from palate.state.history import LiveHistory
 from palate.state.interface import BornBefore, Forgotten
+from palate.state.leftovers import Left
 from palate.state.live import CountsAsOf, LiveCounts, digest, key_of
 from palate.state.log import Log, StateCorrupt
 from palate.state.rebuild import Logged, event_crcs, hashed, identity, page_crc, read_events, read_pages, replay_entities
@@ -53,7 +54,8 @@ class Embedded:
     New users and items get a row at once; with ``strict`` an event of an unknown one is rejected. ``seen`` names the filter of
     shown items (``seen.seen_filter``) and ``seen_options`` its options. ``repeat``: what a user had before may be offered again.
 
-    ``audience``: how many of an item's last events are kept (0: none).
+    ``audience``: how many of an item's last events are kept (0: none). ``former``: how many items of a user that pages ranked and did not show (ids
+    that a page lists as ``former``) are kept.
 
     Memory: 64 x ``history_limit`` bytes a user and 64 x ``audience`` bytes an item at most, 4 bytes a (user, item) pair that occurs, the
     counts (``live.LiveCounts``), the filter, and ``base`` itself. StateError where the folder is in use or damaged.
@@ -72,6 +74,7 @@ class Embedded:
         base_sequence: int | Mapping[str, int] = 0,
         history_limit: int = 200,
         audience: int = 0,
+        former: int = 0,
         seen: Literal["exact", "bloom", "counting"] = "exact",
         seen_window: int = WINDOW,
         seen_options: Mapping[str, Any] | None = None,
@@ -87,6 +90,7 @@ class Embedded:
         self._counts = LiveCounts(tuple(signal.name for signal in signals), windows, bucket, len(users), len(items), audience)
         self._history = LiveHistory(history_limit)
         self._consumed = Consumed()
+        self._left = Left(former)
         self._seen: SeenFilter = seen_filter(seen, seen_window, **(seen_options or {}))
         self._sequence = 0
         self._last_key = 0
@@ -110,6 +114,11 @@ class Embedded:
         return identity(self._secret)
 
     # ---- events
+
+    @property
+    def former(self) -> int:
+        """How many items of a user that were ranked and not shown are kept."""
+        return self._left.kept
 
     @property
     def sequence(self) -> int:
@@ -242,6 +251,7 @@ class Embedded:
                     shown = self._seen.shown(row, moment)
                     used = np.concatenate([used, shown]) if len(shown) else used
                 gone.append(used)
+            former = self._left.of(rows) if self._left.kept else None
         if history is not None:
             histories = self._given(histories, history, moment)
             gone = [np.concatenate([used, histories.items[histories.offsets[b] : histories.offsets[b + 1]]]) for b, used in enumerate(gone)]
@@ -260,6 +270,7 @@ class Embedded:
             scene,
             exclude=excluded,
             counts=CountsAsOf(self._counts, self._lock, as_of),
+            former=former,
             as_of=as_of,
             **fields,
         )
@@ -344,8 +355,10 @@ class Embedded:
             if kept and user is not None:
                 row = self.users.row(user)
                 row = row if row >= 0 else self.users.add(user, created=moment)
+                shown, left = self.items.rows(ids), self.items.rows(page.get("former", ()))
                 with self._lock:
-                    self._seen.show(row, self.items.rows(ids), moment)
+                    self._seen.show(row, shown, moment)
+                    self._left.add(row, left, shown, moment)
 
         return work, after
 
@@ -455,7 +468,7 @@ class Embedded:
                     for item, moment, shown in zip(mine.items.tolist(), mine.times.tolist(), mine.signals.tolist(), strict=True):
                         self._counts.remove(item, moment, shown)
                     self._base = replace(self._base, users=np.where(self._base.users == row, -1, self._base.users))
-                for part in (self._counts, self._history, self._consumed, self._seen):
+                for part in (self._counts, self._history, self._consumed, self._seen, self._left):
                     part.forget(row)
                 if found[2] is not None:
                     users, items, times, signals, _, keys = self._events(found[2])
@@ -498,6 +511,7 @@ class Embedded:
                 "counts": self._counts.nbytes,
                 "consumed": self._consumed.nbytes,
                 "seen": self._seen.nbytes,
+                "former": self._left.nbytes,
             }
 
     # ---- beginning and end
@@ -517,8 +531,11 @@ class Embedded:
             logged = read_events(connection, self._base_sequence, self.users, self.items, self.signals, self._log.path)
             self._load(logged)
             newest = connection.execute("SELECT max(now) FROM pages").fetchone()[0] or 0
-            for user, now, ids in read_pages(connection, newest - 2 * self._seen.window, self._log.path):
-                self._seen.show(self.users.row(user), self.items.rows(ids), now)
+            for user, now, ids, page in read_pages(connection, newest - 2 * self._seen.window, self._log.path):
+                row, shown = self.users.row(user), self.items.rows(ids)
+                self._seen.show(row, shown, now)
+                if self._left.kept:
+                    self._left.add(row, self.items.rows(json.loads(page).get("former", ())), shown, now)
         self._sequence = self._counts.sequence = logged.last
 
     def _erase_from_base(self) -> None:

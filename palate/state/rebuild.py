@@ -92,14 +92,14 @@ def read_events(connection: sqlite3.Connection, after: int, users: Catalogue, it
     return Logged(owners, things, times, signals_, values_, keys, given[0] if given else 0)
 
 
-def read_pages(connection: sqlite3.Connection, since: int, path: Any) -> Iterator[tuple[str, int, list[str]]]:
-    """(user, now, ids of items) of the pages of known users served after ``since``, oldest first."""
+def read_pages(connection: sqlite3.Connection, since: int, path: Any) -> Iterator[tuple[str, int, list[str], str]]:
+    """(user, now, ids of items, the whole page as JSON) of the pages of known users served after ``since``, oldest first."""
     query = "SELECT request_id, user, now, items, page, crc FROM pages WHERE user IS NOT NULL AND now > ? ORDER BY number"
     for records in _chunks(connection, query, since):
         for request_id, user, now, items, page, crc in records:
             if page_crc(request_id, user, now, items, page) != crc:
                 raise StateCorrupt(f"{path}: page {request_id!r} was altered on disk; restore the file from a copy")
-            yield user, now, json.loads(items)
+            yield user, now, json.loads(items), page
 
 
 def _chunks(connection: sqlite3.Connection, query: str, *arguments: Any) -> Iterator[list[tuple[Any, ...]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from tests.worlds import Town
 
 SHOP = Town()
 EVERYBODY = list(range(SHOP.users))
-LISTS_FOR_ALL = {"Popular", "Fresh"}  #: their list is the same for everybody, so no history moves it
+LISTS_FOR_ALL = {"Popular", "Fresh", "Former"}  #: no history moves their list
 
 found = [(entry.name, entry.load()) for entry in catalog.ENTRIES if entry.kind == "recall"]
 COUNTERS = [pytest.param(cls, id=name) for name, cls in found if not (isinstance(cls, type) and issubclass(cls, Model))]
@@ -163,7 +164,7 @@ def test_hostile_exclusions_and_users_do_no_harm(cls: type) -> None:
     counter, request = fitted(cls), SHOP.stranger([3, 0])
     wide = np.array([-1, 10**12, 3, 3, 7, -(2**62)], np.int64)
     for users in (-1, 10**12, -(2**40)):
-        asked = type(request)(np.array([users]), request.histories, request.now, exclude=Ragged(wide, np.array([0, len(wide)])))
+        asked = replace(request, users=np.array([users]), exclude=Ragged(wide, np.array([0, len(wide)])))
         offered = counter.retrieve(asked, 6)
         assert not {3, 7} & set(offered.items.tolist())
         assert len(offered.items) > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ click = { kinds = ["click"] }
 like = { kinds = ["like"] }
 [state]
 windows = [0]
+former = 30
 [[features]]
 name = "Category"
 column = "user.id"
@@ -72,6 +74,8 @@ radius_km = 200
 name = "Followed"
 [models.similar]
 name = "SimilarAuthors"
+[models.former]
+name = "Former"
 [models.session]
 name = "Session"
 gap_minutes = 1440
@@ -89,6 +93,9 @@ quota = 15
 [[recall]]
 model = "session"
 quota = 15
+[[recall]]
+model = "former"
+quota = 8
 [[recall]]
 model = "deep"
 quota = 30
@@ -119,6 +126,8 @@ def test_every_route_offers_what_its_quota_allows_and_the_same_when_read_back(ru
     assert request.context["latitude"][5] in (38.5, None), "the events' place is the request's"
     again = {route.name: route for route in open_run(run.folder).parts.routes()}
     for route in run.parts.routes():
+        if route.name == "former":
+            continue  # nothing was served yet
         offered = route.retriever.retrieve(request, route.quota)
         other = again[route.name].retriever.retrieve(request, route.quota)
         assert route.quota >= np.diff(offered.offsets).max() > 5
@@ -127,7 +136,7 @@ def test_every_route_offers_what_its_quota_allows_and_the_same_when_read_back(ru
         if route.name != "deep":
             assert len(offered.items) > 300, route.name
     assert len(run.funnel(strict=True).recommend(request, 10).items) > 500
-    order = ["near", "followed", "similar", "session", "popular", "itemcf", "towers", "mixed", "switched", "fresh", "deep"]
+    order = ["near", "followed", "similar", "session", "former", "popular", "itemcf", "towers", "mixed", "switched", "fresh", "deep"]
     assert list(run.recipe.recalled) == order, "parts before wholes"
     weights = run.parts.models["mixed"].weights
     assert weights.sum() == pytest.approx(1)
@@ -163,6 +172,34 @@ def test_a_service_follows_and_moves_at_once(run: OpenRun, tmp_path: Path) -> No
         assert "around the corner" in service.recommend("newcomer", 10).ids
 
 
+def test_what_a_page_had_no_place_for_is_offered_again(run: OpenRun, tmp_path: Path) -> None:
+    def offered(service: Recommender, user: str | None) -> list[str]:
+        former = next(route.retriever for route in service._funnel.routes if route.name == "former")
+        return [service.items.ids[row] for row in former.retrieve(service.state.request([user]), 50).items]
+
+    with Recommender.load(run.folder, tmp_path / "state") as service:
+        assert offered(service, "u3") == []
+        page = service.recommend("u3", 4, why=True)
+        left = offered(service, "u3")
+        assert len(left) == 30
+        ranked = service._funnel.recommend(replace(service.state.request(["u3"]), former=None, exclude=None), 100)
+        assert not set(left) & set(page.ids)
+        assert set(left) < {service.items.ids[row] for row in ranked.items}
+        assert service.recommend("u3", 4, log=False).ids != page.ids, "a look without effect"
+        assert offered(service, "u3") == left
+        service.record([{"user": "u3", "item": left[0], "time": page.now + 1, "kind": "click"}])
+        assert offered(service, "u3") == left[1:], "taken meanwhile"
+        again = service.recommend("u3", 4)
+        latest = offered(service, "u3")
+        assert not set(latest) & {*page.ids, *again.ids}
+        assert offered(service, None) == offered(service, "u4") == []
+        service.recommend(None, 4)
+    with Recommender.load(run.folder, tmp_path / "state") as service:
+        assert offered(service, "u3") == latest, "read back from the log of pages"
+        service.forget("u3")
+        assert offered(service, "u3") == []
+
+
 @pytest.mark.parametrize(
     ("right", "wrong", "said"),
     [
@@ -171,6 +208,7 @@ def test_a_service_follows_and_moves_at_once(run: OpenRun, tmp_path: Path) -> No
         ('models = ["popular", "mixed"]', 'models = ["popular", "deep"]', r"be made of itself: (deep -> switched|switched -> deep)"),
         ('models = ["popular", "mixed"]', 'models = ["popular"]', "models must be two or more"),
         ('models = ["popular", "mixed"]', "", "needs the option 'models'"),
+        ("former = 30", "former = 0", r"\[models.former\]: Former offers what \[state\] former keeps"),
         ("events = [3]", "events = [3, 5]", "events must be 1 rising numbers"),
         ("k = 5", "fixed = [1]", "fixed must be 2 weights"),
         ('models = ["itemcf", "towers"]\nk = 5', 'models = ["itemcf", "ranker"]\n[models.ranker]\nname = "LR"', "'ranker' is a rank model"),
