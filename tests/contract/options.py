@@ -41,6 +41,7 @@ BESIDE: dict[str, dict[str, Any]] = {
     "keep": {"neighbors": 3},
     "buckets": {"crosses": (("user_id", "item_id"),)},
     "share": {"pretraining": 1},
+    "rounds": {"extraction": "capsule"},
     "oversample": {"booked": "taken"},
     "market_negatives": {"market": "author"},
 }
