@@ -60,7 +60,7 @@ class _Sum(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         gradient = gradient.contiguous()
         back = gradient
         for step in reversed(ctx.steps[1:]):
@@ -71,4 +71,4 @@ class _Sum(torch.autograd.Function):
 
 def propagated(values: Tensor, steps: Sequence[Tensor], own: bool = True, disturb: Callable[[Tensor], Tensor] | None = None) -> Tensor:
     """The sum of ``values [N, D]`` (if ``own``) and of what each of the symmetric matrices ``steps`` makes of what came before it."""
-    return _Sum.apply(values, own, disturb, *steps)  # type: ignore[no-untyped-call]
+    return _Sum.apply(values, own, disturb, *steps)

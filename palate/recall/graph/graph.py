@@ -62,7 +62,8 @@ class Graph(nn.Module):
         total = one.new_zeros(())
         for nodes in (batch["user"] - 1, batch["item"] - 1 + self.users):
             nodes = nodes.unique()
-            total = total + losses.info_nce(*(F.normalize(view.index_select(0, nodes), dim=1) for view in (one, other)), temperature)
+            left, right = (F.normalize(view.index_select(0, nodes), dim=1) for view in (one, other))
+            total = total + losses.info_nce(left, right, temperature)
         return total
 
     @torch.no_grad()

@@ -73,6 +73,7 @@ class NeuMF(Recaller):
     def join(self) -> None:
         """Weigh the last layers of the two parts, which from now on are one."""
         last = self.perceptron.tower.layers[-1]
+        assert isinstance(last, nn.Linear)
         self.weight.data = self.weight * self.share
         last.weight.data, last.bias.data = last.weight * (1 - self.share), last.bias * (1 - self.share)
 
