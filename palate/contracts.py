@@ -23,6 +23,7 @@ from palate.datasets.negatives import Sampler
 from palate.datasets.pairs import Pairs
 from palate.datasets.pointwise import Pointwise
 from palate.datasets.sequences import Sequences, ending
+from palate.index.retrievers import Nearby
 from palate.index.topk import best_of, nearest_of_all
 from palate.layers.embedding import Embedding
 from palate.layers.lean import LeanHalves, LeanTower
@@ -205,12 +206,6 @@ class Embedder(Model):
     def exported(self) -> LeanTower | None:
         """The weights as they are now, as compiled loops that give what ``encode_user`` does; None where it cannot be had. Optional."""
         return None
-
-
-class Nearby(Protocol):
-    """An index over item vectors: what ``search_with`` takes."""
-
-    def search(self, queries: Floats, k: int, exclude: Ragged | None = None) -> tuple[Ints, Floats]: ...
 
 
 class Recaller(Model):

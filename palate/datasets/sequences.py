@@ -59,18 +59,15 @@ class Windows:
 
     L is ``length``, or less where no list of the batch is that long.
 
-    A list is cut from its end into windows that share one item, so that every item but the first is once something to be foreseen; ``last``:
-    only the latest window of each user. Batches also have ``user [B]``, and with a ``sampler`` ``negative [B, L, negatives]`` and ``log_q`` of the
-    same shape: how likely each is drawn.
+    A list is cut from its end into windows that share one item, so that every item but the first is once something to be foreseen.
+    Batches also have ``user [B]``, and with a ``sampler`` ``negative [B, L, negatives]`` and ``log_q`` of the same shape: how likely each is drawn.
     """
 
-    def __init__(self, sequences: Sequences, length: int, sampler: Sampler | None = None, negatives: int = 1, last: bool = False) -> None:
+    def __init__(self, sequences: Sequences, length: int, sampler: Sampler | None = None, negatives: int = 1) -> None:
         if length < 1 or negatives < 1:
             raise ValueError(f"length and negatives must be 1 or more, not {length} and {negatives}")
         sizes = np.diff(sequences.offsets)
         windows = np.maximum(-(-(sizes - 1) // length), 0)
-        if last:
-            windows = np.minimum(windows, 1)
         users = np.repeat(np.arange(len(sequences)), windows)
         place = np.arange(len(users)) - np.repeat(offsets_of(windows)[:-1], windows)
         self._stop = torch.from_numpy(sequences.offsets[1:][users] - place * length)
