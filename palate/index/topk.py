@@ -23,6 +23,7 @@ Doubles = NDArray[np.float64]
 
 BLOCK = 4_000_000  #: scores held at once
 NOTHING = np.uint64(0xFFFF_FFFF_FFFF_FFFF)  #: key of an empty place
+LONG = 40.0  #: half-lives; how much longer somebody was away does not matter
 EVERYTHING = np.empty(0, np.bool_)  #: ``allowed`` of those who allow every column
 _NO_INTS = np.empty(0, np.int64)
 
@@ -106,7 +107,7 @@ def _distinct(
 ) -> None:
     place = 0
     for b in range(len(offsets) - 1):
-        first = place
+        first, longer = place, 0.0
         for e in range(offsets[b + 1] - 1, offsets[b] - 1, -1):
             item = items[e]
             if item < 0 or item >= n or marks[item] or values[e] < min_value:  # no value (NaN) is never below
@@ -116,7 +117,10 @@ def _distinct(
             if weighted and values[e] == values[e]:
                 weight = values[e]
             if half_life > 0.0:
-                weight *= 0.5 ** (max(now[b] - times[e], 0) / half_life)
+                age = max(now[b] - times[e], 0) / half_life
+                if place == first:
+                    longer = max(age - LONG, 0.0)
+                weight *= 0.5 ** (age - longer)
             out_items[place] = item
             out_weights[place] = weight
             place += 1
@@ -131,7 +135,9 @@ def distinct(
     """Each request's known history items once, latest first: ``(offsets [B + 1], items [M], weights [M])``.
 
     Rows outside ``[0, n)`` and events whose value is below ``min_value`` are left out. The weight is 1, or with ``weighted`` the last
-    event's value (1 where it has none), halved for each ``half_life`` (ms; 0: never) that passed before ``now``.
+    event's value (1 where it has none), halved for each ``half_life`` (ms; 0: never) that passed before ``now``. Whose latest event is more than 40
+    half-lives ago is read as of 40 after it: no weight of the latest is too small for a float32, and who comes back after years gets no list of
+    ties.
     """
     offsets = np.zeros(len(histories) + 1, np.int64)
     items = np.empty(len(histories.items), np.int64)

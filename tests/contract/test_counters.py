@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ from safetensors.numpy import load, save
 
 from palate import catalog
 from palate.build import OptionError, build
-from palate.candidates import Candidates, Ragged
+from palate.candidates import DAY, Candidates, Ragged
 from palate.contracts import Counter, Model, Others, Rehearsal, Similar
 from palate.datasets.held import held_back
 from palate.datasets.interactions import Interactions
@@ -157,6 +158,15 @@ def test_history_rows_it_was_not_fitted_on_are_ignored(cls: type) -> None:
     plain = counter.retrieve(SHOP.stranger([3, 0]), 6)
     assert strange.items.tolist() == plain.items.tolist()
     np.testing.assert_allclose(strange.scores, plain.scores, rtol=1e-5)
+
+
+@every_personal
+def test_who_comes_back_after_years_gets_the_list_of_who_was_long_away(cls: type) -> None:
+    if "half_life_days" not in inspect.signature(cls.__init__).parameters:
+        pytest.skip("time does not count")
+    counter, asked = fitted(cls, half_life_days=1.0), SHOP.stranger([3, 0, 5])
+    lists = [counter.retrieve(replace(asked, now=asked.now + days * DAY), 8).items.tolist() for days in (35, 200, 10_000)]
+    assert lists[0] == lists[1] == lists[2] != []
 
 
 @every_counter

@@ -71,6 +71,18 @@ def test_distinct():
     assert [offsets.tolist(), items.tolist(), weights.tolist()] == [[0, 2, 2, 3], [4, 9, 1], [1.0, 0.25, 9.0]]
 
 
+def test_who_was_long_away_is_asked_what_came_last():
+    def of(age):
+        times = np.array([0, 10, 20, 30]) - age
+        histories = Histories(np.arange(4), times, np.zeros(4, np.uint32), np.full(4, np.nan, np.float32), np.array([0, 4]))
+        return distinct(histories, np.array([30]), 4, half_life=10.0)[2]
+
+    for age in (0, 100, 390, 2_000, 10**6):
+        assert (of(age) / of(age)[0]).tolist() == [1, 0.5, 0.25, 0.125], age
+    assert of(10**6)[0] == of(400)[0] == 0.5**40
+    assert np.float32(of(10**6)[-1] ** 2) > 0
+
+
 def test_walk():
     order, allowed = np.array([3, 1, 0, 2]), np.array([True, True, False, True])
     items, offsets = walk(order, np.array([0, 1, 4]), np.array([4, 3, 4]), allowed, 2, Ragged.of([[1], [], []]))

@@ -80,9 +80,7 @@ class Shelves:
     def shares(self, request: Request, most: int, half_life: float = 0.0, min_value: float = -np.inf) -> tuple[Ints, Ints, Doubles]:
         """The ``most`` shelves that each history's items stand on oftenest, with their shares in all that these stand on: a query of a ``Table``."""
         offsets, items, weights = distinct(request.histories, request.now, self.values_of.rows, half_life=half_life, min_value=min_value)
-        owner, largest = np.repeat(np.arange(len(request)), np.diff(offsets)), np.zeros(len(request))
-        np.maximum.at(largest, owner, weights)  # shares are the same, and of one who was long away no sum is too small for its type
-        every = self.values_of.table.best(offsets, items, weights / np.where(largest > 0, largest, 1)[owner], len(self.places))
+        every = self.values_of.table.best(offsets, items, weights, len(self.places))
         totals = np.bincount(every.requests, weights=every.scores, minlength=len(request))
         top = every.top(most)
         return top.offsets, top.items, top.scores / totals[top.requests]
