@@ -293,7 +293,7 @@ def _bits(at: Ints, size: int) -> Bits:
 
 def _hidden(state: _State, ids: Ints, head: Exact) -> _State:
     """The same with these ids no longer in the structure."""
-    at = positions(state.place, ids, len(state.ids))
+    at = np.unique(positions(state.place, ids, len(state.ids)))
     if not len(at):
         return replace(state, head=head)
     bits, place = state.bits.copy(), state.place.copy()

@@ -93,10 +93,12 @@ def sink(heap: Floats, place: Ints, size: int, score: np.float32, n: int) -> Non
 
 
 def checked(vectors: Floats, ids: Ints) -> tuple[Floats, Ints]:
-    """Vectors ``[N, D]`` as contiguous float32 and ids ``[N]`` as int64; ``ValueError`` if they do not fit or are not finite."""
+    """Vectors ``[N, D]`` as contiguous float32 and ids ``[N]`` as int64; ``ValueError`` if they do not fit, hold nothing or are not finite."""
     vectors, ids = np.ascontiguousarray(vectors, np.float32), np.ascontiguousarray(ids, np.int64)
     if vectors.ndim != 2 or ids.shape != (len(vectors),):
         raise ValueError(f"an index takes vectors [N, D] and ids [N], not {list(vectors.shape)} and {list(ids.shape)}")
+    if len(ids) and not vectors.shape[1]:
+        raise ValueError("vectors must have at least one number")
     if not np.isfinite(vectors).all():
         bad = ids[~np.isfinite(vectors).all(1)]
         raise ValueError(f"vectors must be finite; {len(bad)} are not, the first that of id {bad[0]}")

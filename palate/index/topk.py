@@ -340,7 +340,7 @@ def nearest_of_all(index: Any, vectors: Floats, k: int, exclude: Ragged | None =
     if several > 1 and exclude is not None:
         exclude = Ragged.of([exclude[b] for b in range(size) for _ in range(several)])
     rows, scores = index.search(plain(vectors.reshape(size * several, vectors.shape[-1]), np.float32), k, exclude)
-    rows, scores = rows.reshape(size, -1), scores.reshape(size, -1)  # [B, K k]
+    rows, scores = rows.reshape(size, several * rows.shape[1]), scores.reshape(size, several * rows.shape[1])  # [B, K k]
     request, place = np.nonzero(rows >= 0)
     rows, scores = rows[request, place], scores[request, place]
     order = np.lexsort((rows, -scores, request))

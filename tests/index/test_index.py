@@ -19,6 +19,7 @@ from palate.index.ivfpq import IVFPQ
 from palate.index.kdtree import KDTree
 from palate.index.lsh import LSH
 from palate.index.pq import PQ
+from palate.index.topk import nearest_of_all
 
 NAMES = [entry.name for entry in ENTRIES if entry.kind == "index"]
 APPROXIMATE = [name for name in NAMES if name not in ("Exact", "Int8")]
@@ -156,9 +157,11 @@ def test_added_is_found_and_removed_is_gone(name: str, world: tuple[Floats, Ints
     found = index.search(query, 6_001)[0][0]
     assert found[:2].tolist() == [ids[17], 9_000]
     assert (found == ids[17]).sum() == 1
-    index.remove(np.array([9_000, int(ids[17]), 123_456]))
+    index.remove(np.array([9_000, int(ids[17]), 123_456, int(ids[17])]))
     assert len(index) == 5_999
     assert not set(index.search(query, 200)[0][0]) & {9_000, int(ids[17])}
+    index.remove(np.repeat(ids[:40], 3))
+    assert len(index) == 5_960
     index.remove(ids)
     assert len(index) == 0
     assert (index.search(query, 3)[0] == -1).all()
@@ -223,6 +226,8 @@ def test_odd_sizes(name: str) -> None:
     assert index.search(query, 0)[0].shape == (1, 0)
     assert index.search(query, 2, Ragged.of([[7]]))[0].tolist() == [[-1, -1]]
     assert index.search(np.ones((0, 3), np.float32), 2)[0].shape == (0, 2)
+    for nobody in (np.ones((0, 3), np.float32), np.ones((0, 2, 3), np.float32)):
+        assert len(nearest_of_all(index, nobody, 2)) == 0
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -234,6 +239,8 @@ def test_bad_input_is_named(name: str) -> None:
         index.add(np.array([7]), np.ones((1, 4), np.float32))
     with pytest.raises(ValueError, match="queries must be"):
         index.search(np.ones((1, 4), np.float32), 1)
+    with pytest.raises(ValueError, match="at least one number"):
+        index.fit(np.ones((2, 0), np.float32), np.arange(2))
     with pytest.raises(ValueError, match="stands twice"):
         index.fit(np.ones((2, 3), np.float32), np.zeros(2, np.int64))
     assert len(index) == 2
