@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from palate import catalog
+from palate.batch import Batch
+from palate.build import build
 from palate.contracts import Ranker
 from palate.datasets.pointwise import Pointwise
 from palate.evaluation.metrics.rating import calibration_error
@@ -12,8 +15,11 @@ from palate.rank.multitask.esmm import ESMM
 from palate.rank.multitask.watchtime import WatchTime
 from palate.schema import Feature, Label, Schema
 from palate.training.trainer import Trainer
+from tests.worlds import labelled, schema_of_everything
 
 VALUES = 12
+RANKERS = [cls for cls in (entry.load() for entry in catalog.ENTRIES if entry.kind == "rank") if hasattr(cls, "thinned")]
+OWN = [cls for cls in RANKERS if (cls.loss, cls.task_loss) != (Ranker.loss, Ranker.task_loss)]
 
 
 def world(labels: tuple[Label, ...], size: int = 40_000) -> tuple[Schema, Pointwise, np.ndarray]:
@@ -54,6 +60,24 @@ def test_the_loss_is_that_of_shifted_logits() -> None:
     batch = rows.thinned(0.25).batch(torch.arange(40))
     expected = torch.nn.functional.binary_cross_entropy_with_logits(model(batch)[:, 0] - np.log(0.25), batch["label:click"])
     torch.testing.assert_close(model.loss(batch), expected)
+
+
+@pytest.mark.parametrize("cls", OWN)
+def test_every_ranker_with_a_loss_of_its_own_shifts_its_logits_too(cls: type[Ranker]) -> None:
+    """At a rate of .1 the loss is what it was with the first task's last biases higher by ln 10."""
+    schema = schema_of_everything()
+    torch.manual_seed(0)
+    model, batch = build(cls, {}, schema).eval(), labelled(schema, 40).batch(torch.arange(40))
+    biases = [bias for bias in (model.last_bias(), getattr(model, "guess", model).last_bias) if isinstance(bias, torch.Tensor)]
+    losses = []
+    for kept, shift in ((0.1, 0.0), (1.0, 0.0), (1.0, np.log(10))):
+        with torch.no_grad():
+            for bias in biases:
+                bias[0] += shift
+        torch.manual_seed(0)  # negatives are drawn alike
+        losses.append(model.loss(Batch(batch, kept=torch.full((40,), kept))).detach())
+    assert abs(float(losses[0] - losses[1])) > 0.01
+    torch.testing.assert_close(losses[0], losses[2])
 
 
 def test_esmm_conversions_of_all_exposures() -> None:

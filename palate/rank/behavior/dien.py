@@ -61,7 +61,7 @@ class DIEN(Ranker):
     def loss(self, batch: Batch) -> Tensor:
         fields, past = self._read(batch)
         interests = self.interests(past)
-        logits = self._judged(fields, past, interests)
+        logits = self.thinned(self._judged(fields, past, interests), batch)
         total = self.auxiliary * self.next_event(past, interests, batch[self.behaviors.events[0]])
         for t, label in enumerate(self.labels):
             total = total + label.weight * self.task_loss(label, logits[:, t], batch)

@@ -77,8 +77,8 @@ class SIM(Ranker):
 
     def loss(self, batch: Batch) -> Tensor:
         fields, candidate, events = self.read(batch)
-        logits = self.judged(batch, fields, candidate, events)
-        guesses = None if self.hard else self.guessed(candidate, events)
+        logits = self.thinned(self.judged(batch, fields, candidate, events), batch)
+        guesses = None if self.hard else self.thinned(self.guessed(candidate, events), batch)
         total = logits.new_zeros(())
         for t, label in enumerate(self.labels):
             total = total + label.weight * self.task_loss(label, logits[:, t], batch)
@@ -109,7 +109,7 @@ class SIM(Ranker):
         if events.one is not None:
             return self.nearest(self.soft(events.all(), candidate), events.mask)
         step, queries = max(AT_ONCE // events.mask.shape[1], 1), self.soft.query(candidate)
-        blocks = [slice(n, n + step) for n in range(0, len(queries), step)]
+        blocks = [slice(n, n + step) for n in range(0, max(len(queries), 1), step)]
         places, found = zip(*(self.nearest(events.products(queries[rows], rows), events.mask[rows]) for rows in blocks), strict=True)
         return torch.cat(places), torch.cat(found)
 
