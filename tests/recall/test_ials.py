@@ -112,6 +112,14 @@ def test_refuses(options):
         IALS(**options)
 
 
+def test_values_below_0_are_refused_at_fitting_and_no_part_of_a_history():
+    with pytest.raises(ValueError, match="below 0"):
+        IALS().fit(interactions(-R))
+    model = IALS(6, weighted=True).fit(interactions(R))
+    disliked = request([[2, 9, 14], [3]], values=[[5.0, -1.0, np.nan], [-2.0]])
+    np.testing.assert_array_equal(model.user_vectors(disliked), model.user_vectors(request([[2, 14], []], values=[[5.0, np.nan], []])))
+
+
 def test_saved_factors_must_fit():
     with pytest.raises(ValueError, match="dim = 4"):
         IALS(4).from_arrays(IALS(5).fit(interactions(R)).arrays())

@@ -24,7 +24,7 @@ class IALS(ByVector):
     iteration's solution, ``cholesky`` solves exactly. A request is answered from its history alone, by solving for that user's vector
     with the item factors fixed: the fitted user factors are kept in memory after ``fit`` for comparison, never used or saved.
     ``weighted``: r of a history item is its event's value, else 1; ``half_life_days``: r halves in so long (0: never); ``min_value``:
-    history events below it do not count. A history without a known item gets no candidates.
+    history events below it do not count, nor, if ``weighted``, those below 0. A history without a known item gets no candidates.
     """
 
     def __init__(
@@ -47,9 +47,13 @@ class IALS(ByVector):
             raise ValueError(f"regularization and alpha must be above 0, not {regularization} and {alpha}")
         self.dim, self.regularization, self.alpha, self.iterations, self.solver, self.steps = dim, regularization, alpha, iterations, solver, steps
         self.seed = seed
+        if weighted:
+            self.min_value = max(self.min_value, 0.0)  # no confidence is below that in what was never taken
         self.user_factors: Floats = np.empty((0, dim), np.float32)
 
     def fit(self, interactions: Interactions) -> Self:
+        if (interactions.values < 0).any():
+            raise ValueError("IALS reads no values below 0: how sure it is that somebody likes an item")
         by_item = interactions.matrix.tocsc()
         users, items = (interactions.offsets, interactions.items, interactions.values), (by_item.indptr, by_item.indices, by_item.data)
         user_rows, item_rows = (self._rows(*rows) for rows in (users, items))
