@@ -66,7 +66,7 @@ class ByVector(FromHistory):
 
     @property
     def items(self) -> Floats:
-        """Item vectors float32 ``[I, width]``; zero for an item that nobody took."""
+        """Item vectors float32 ``[I, width]``; in most models zero for an item that nobody took."""
         if self._items is None:
             raise RuntimeError(f"this {type(self).__name__} is not fitted")
         return self._items
@@ -101,7 +101,7 @@ class ByVector(FromHistory):
         return found if known.all() else found.take(known[found.requests])
 
     def similar(self, item: int, k: int) -> tuple[Ints, Floats]:
-        """Items whose vectors point the same way: int64 rows and cosines, best first; nothing for an item nobody took."""
+        """Items whose vectors point the same way: int64 rows and cosines, best first; nothing for an item whose vector is zero."""
         if not 0 <= item < len(self.items) or not self._directions[item].any():
             return np.empty(0, np.int64), np.empty(0, np.float32)
         found = best_of(lambda _start, _stop: (self._directions @ self._directions[item])[None], 1, len(self.items), k, Ragged.of([[item]]))

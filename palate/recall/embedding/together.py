@@ -30,7 +30,8 @@ def sessions(interactions: Interactions, gap_hours: float) -> tuple[Ints, Ints]:
 class Together(ByVector):
     """A history scores the mean over its items, weighed as in ``FromHistory``, of their cosines with an item, plus ``popularity * ln(its count)``.
 
-    Items are vectors of length 1, and a column of popularity; zero for one that nobody took. A history without a known item gets no candidates.
+    Items are vectors of length 1, and a column of popularity; zero for one that nobody took. A history without an item that somebody took gets no
+    candidates.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Together(ByVector):
     def user_vectors(self, request: Request) -> Floats:
         """Weighted means of the items' directions, and 1, float32 ``[B, dim + 1]``; zero without a known item."""
         rows = self.rows(request, len(self.items))
-        total = np.asarray(rows.sum(axis=1), np.float32)
+        rows.data *= self.ways()[rows.indices].any(axis=1)  # what nobody took points nowhere
+        total = np.asarray(abs(rows).sum(axis=1), np.float32)
         known = total > 0
         return np.column_stack((rows @ self.ways() / np.where(known, total, np.float32(1)), known)).astype(np.float32)

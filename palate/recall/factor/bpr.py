@@ -22,7 +22,8 @@ class BPR(ByVector):
     An epoch is as many steps as there are pairs, each on a pair and a negative drawn uniformly with replacement; ``learning_rate`` falls linearly
     to 0 over the ``epochs``. A request is answered from its history alone: the user's vector is learned from 0 by the same steps, ``passes`` for
     each history item, with the item factors fixed. The fitted user factors are kept in memory after ``fit`` for comparison, never used or
-    saved. ``min_value``: history events below it do not count. A history without a known item gets no candidates.
+    saved. ``min_value``: history events below it do not count. A history without a known item gets no candidates. An item that nobody took was
+    only ever the wrong answer: it stands low, and says little in a history.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class BPR(ByVector):
         if not (np.isfinite(x).all() and np.isfinite(y).all()):
             raise FloatingPointError("BPR did not stay finite: learning_rate is too large")
         self.user_factors = x
-        return self._set(y)
+        return self._set(y if len(users) else np.zeros_like(y))
 
     def user_vectors(self, request: Request) -> Floats:
         """Each requester's vector float32 ``[B, dim]``, learned from the history; zero without a known item."""

@@ -79,7 +79,7 @@ class GFCF(FromHistory):
         n = self.graph.shape[1]
         x = self.rows(request, n)
         found = best_of(lambda start, stop: self._scores(x[start:stop]), len(request), n, k, request.exclude)
-        known = np.diff(x.indptr) > 0
+        known = abs(x) @ (self._degrees > 0) > 0
         return found if known.all() else found.take(known[found.requests])
 
     def similar(self, item: int, k: int) -> tuple[Ints, Floats]:

@@ -43,6 +43,16 @@ def test_a_history_scores_mean_cosines_and_popularity():
     assert [len(one) for one in lists(found)] == [30, 0]
 
 
+def test_what_nobody_took_says_nothing_and_a_dislike_the_reverse():
+    dense = np.column_stack((baskets(), np.zeros(300)))
+    model = Item2vec(8, epochs=5, popularity=0.3, weighted=True).fit(interactions(dense))
+    beside, alone, cold, disliked = model.user_vectors(request([[2, 30], [2], [30], [2, 9]], values=[[3.0, 9.0], [3.0], [3.0], [1.0, -3.0]]))
+    np.testing.assert_allclose(beside, alone, atol=1e-6)
+    assert not cold.any()
+    unit = model.items[:, :8].astype(float)
+    np.testing.assert_allclose(disliked, [*(0.25 * unit[2] - 0.75 * unit[9]), 1], atol=1e-5)
+
+
 def test_checkerboard():
     board = checkerboard()
     histories = [np.flatnonzero(row) for row in board]

@@ -76,6 +76,10 @@ def test_who_took_everything_is_no_endless_search():
     assert len(lists(model.retrieve(request([[1]]), 4))[0]) == 4
 
 
+def test_of_nothing_it_has_learned_nothing():
+    assert lists(BPR(3).fit(interactions(np.zeros((2, 4)))).retrieve(request([[0, 1]]), 4)) == [[]]
+
+
 def test_membership():
     items = np.array([1, 4, 4, 7, 2, 9], np.int32)
     assert [taken(items, 0, 4, item) for item in (0, 1, 4, 7, 8)] == [False, True, True, True, False]

@@ -47,6 +47,12 @@ def test_the_ideal_filter_passes_the_smoothest_signal_whole():
     np.testing.assert_allclose(low @ (low.T @ signal), signal, rtol=1e-4)
 
 
+def test_a_history_of_what_nobody_took_gets_nothing():
+    model = GFCF(5, weighted=True).fit(interactions(np.column_stack((R, np.zeros(40)))))
+    found = model.retrieve(request([[24], [24, 3], [3, 4]], values=[[1.0], [1.0, 1.0], [2.0, -2.0]]), 5)
+    assert np.diff(found.offsets).tolist() == [0, 5, 5]
+
+
 def test_checkerboard():
     board = checkerboard()
     histories = [np.flatnonzero(row) for row in board]
