@@ -47,7 +47,8 @@ def told(name: str, seen: int, buckets: int, collided: int) -> str:
 
 
 class Hashes(Vocabulary):
-    """A vocabulary of any value there may be: ids are ``fid`` modulo ``buckets``, after padding and unknown (a missing value)."""
+    """A vocabulary of any value there may be: ids are the low bits of ``fid``, the value's alone, modulo ``buckets``, after padding and unknown (a
+    missing value)."""
 
     def __init__(self, slot: int, buckets: int) -> None:
         super().__init__(())
@@ -72,8 +73,9 @@ class FID(Vocal, Static):
     """A value as one of ``buckets`` hashed ids; a missing one is 1 (unknown). Numbers and text that print alike are one value, as in Category.
 
     ``length`` above 1 takes several values a row, padded with 0 on the right, as Tags does. ``slot`` (0 to 32767; -1: by the column's name)
-    tells the ids ``hashing.fid`` of different columns apart. How many of the values that training showed share a bucket is in ``learnt`` and is
-    told when training begins. ``shares`` names a feature whose ids and embedding table this one uses.
+    tells the ids ``hashing.fid`` of different columns apart; which bucket of its own table a value has does not depend on it. How many of the
+    values that training showed share a bucket is in ``learnt`` and is told when training begins. ``shares`` names a feature whose ids and
+    embedding table this one uses.
     """
 
     kept: ClassVar[tuple[str, ...]] = ()
