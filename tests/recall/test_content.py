@@ -170,6 +170,18 @@ def test_content_live_changes_equal_a_new_start():
     assert max(a.items) >= 25
 
 
+def test_content_keeps_no_memory_of_what_an_item_was():
+    items = catalogue()
+    model = Content(items, ("genres", "year")).fit(interactions(R))
+    model.retrieve(request([[1]]), 5)
+    before = len(model._of_terms.table.columns)
+    for step in range(300):
+        items.update(0, {"genres": ["war"] if step % 2 else ["noir"], "year": 1950 + step % 40})
+        model.retrieve(request([[1]]), 5)
+    assert len(model._of_terms.table.columns) < 3 * before
+    assert sum(len(model._of_terms.columns_of(term)) for term in range(model._of_terms.rows)) == len(dense(model, items).nonzero()[0])
+
+
 def test_content_min_value():
     model = Content(catalogue(), min_value=4.0).fit(interactions(R))
     assert lists(model.retrieve(request([[1, 5]], values=[[5, 1]]), 9)) == lists(model.retrieve(request([[1]]), 9))

@@ -11,16 +11,16 @@ from typing import Any, Self
 
 import numpy as np
 
-from palate.candidates import DAY, Candidates, Floats, Ints, Ragged, Request, offsets_of
+from palate.candidates import Candidates, Floats, Ints, Ragged, Request, offsets_of
 from palate.datasets.interactions import Interactions
-from palate.index.topk import distinct
+from palate.index.retrievers import FromHistory
 from palate.recall.content.lists import Lists
+from palate.recall.content.shelves import known
 from palate.recall.content.vectors import Vectors
-from palate.schema import nearest
 from palate.state.catalogue import Catalogue
 
 
-class Content:
+class Content(FromHistory):
     """``score(s)`` = cosine of s's vector and the user's profile, the weighted mean of the vectors of the known history's items.
 
     An item's vector (``content.vectors``): tags and categories by TF-IDF, numbers by where they lie, TF-IDF of the words of each column
@@ -39,11 +39,10 @@ class Content:
         half_life_days: float = 0.0,
         min_value: float | None = None,
     ) -> None:
+        super().__init__(weighted, half_life_days, min_value)
         for name in (*attributes, *text):
-            if len(catalogue) and name not in catalogue.attribute_names:
-                raise ValueError(f"the catalogue of {catalogue.name} has no attribute {name!r}{nearest(name, catalogue.attribute_names)}")
-        self.catalogue, self.attributes, self.text, self.weighted, self.half_life_days = catalogue, attributes, text, weighted, half_life_days
-        self.min_value = -np.inf if min_value is None else min_value
+            known(catalogue, name)
+        self.catalogue, self.attributes, self.text = catalogue, attributes, text
         self._vectors: Vectors | None = None
         self._lock = threading.Lock()
 
@@ -109,9 +108,7 @@ class Content:
     def retrieve(self, request: Request, k: int) -> Candidates:
         with self._lock:
             self._refresh()
-            n, half_life = self._of_items.rows, self.half_life_days * DAY
-            liked = distinct(request.histories, request.now, n, half_life=half_life, min_value=self.min_value, weighted=self.weighted)
-            profile = self._of_items.table.best(*liked, self.vectors.width)
+            profile = self._of_items.table.best(*self.read(request, self._of_items.rows), self.vectors.width)
             return self._like(profile.offsets, profile.items, profile.scores.astype(np.float64), k, request.exclude)
 
     def similar(self, item: int, k: int) -> tuple[Ints, Floats]:

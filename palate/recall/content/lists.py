@@ -76,7 +76,11 @@ class Lists:
 
     def clear(self, row: int, column: int) -> None:
         """The row gives nothing to this column any more."""
-        self.values_of(row)[self.columns_of(row) == column] = 0.0
+        columns, values = self.columns_of(row), self.values_of(row)
+        kept = columns != column
+        size = np.count_nonzero(kept)
+        columns[:size], values[:size] = columns[kept], values[kept]
+        self.table.stops[row] -= len(columns) - size
 
     def _move(self, row: int, room: int) -> None:
         """A place of ``room`` entries at the end of the arena; the row's content is for the caller to write."""
