@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -22,7 +23,7 @@ class Table(nn.Module):
 
     def __init__(self, rows: int, dim: int, sparse: bool = True, deviation: float | None = None) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(rows, dim))
+        self.weight = nn.Parameter(zeros(rows, dim))
         self.sparse = sparse
         if deviation is not None:
             with torch.no_grad():
@@ -40,6 +41,14 @@ class Table(nn.Module):
         if self.sparse and ids.device.type == "cpu":
             return scatter.Mean.apply(self.weight, ids, padding)
         return F.embedding_bag(ids, self.weight, mode="mean", padding_idx=padding, sparse=self.sparse)
+
+
+def zeros(rows: int, dim: int) -> Tensor:
+    """Float32 ``[rows, dim]`` in numpy's memory, which asks the system for large pages as torch's does not.
+
+    Rows read here and there in gigabytes otherwise cost more for finding their pages than for their numbers.
+    """
+    return torch.from_numpy(np.zeros((rows, dim), np.float32))
 
 
 def once(column: Tensor) -> Tensor:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
+from numba import njit
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from palate.contracts import Model
-from palate.layers.embedding import tables
+from palate.layers.embedding import tables, zeros
 from palate.layers.scatter import summed
 
 Method = Literal["adam", "adagrad", "sgd", "rmsprop", "ftrl"]
@@ -77,6 +79,8 @@ class Rows(Plain):
             raise ValueError(f"l1 is for 'ftrl': {method} gives no weight that is exactly 0")
         if method == "ftrl" and weight_decay:
             raise ValueError("weight_decay is not for 'ftrl': it has l2")
+        if method == "ftrl" and not beta + l2:
+            raise ValueError("ftrl needs beta or l2 above 0: without either a weight that had no gradient yet is 0 / 0")
         if momentum and method != "sgd":
             raise ValueError(f"momentum is for 'sgd', not for {method!r}")
         super().__init__(parameters, {"lr": learning_rate, "weight_decay": weight_decay, "l1": l1, "l2": l2, "beta": beta, "momentum": momentum})
@@ -97,6 +101,9 @@ class Rows(Plain):
                     self._move(parameter, parameter.grad, state, group)
                     continue
                 rows, gradient = by_row(parameter.grad)
+                if self.method == "adam" and parameter.device.type == "cpu" and parameter.dtype == torch.float32:
+                    _adam_rows(parameter, rows, gradient, state, group)
+                    continue
                 values = parameter.index_select(0, rows)
                 kept = {name: state[name].index_select(0, rows) for name in state if name != "step"}
                 self._move(values, gradient, {"step": state["step"], **kept}, group)
@@ -107,7 +114,7 @@ class Rows(Plain):
     def _begin(self, parameter: Tensor, group: dict[str, Any]) -> dict[str, Tensor]:
         """What is kept of each weight from step to step."""
         if self.method == "adam":
-            return {"mean": torch.zeros_like(parameter), "square": torch.zeros_like(parameter)}
+            return {name: zeros(*parameter.shape).to(parameter) for name in ("mean", "square")}
         if self.method == "adagrad":
             return {"square": parameter.new_zeros(len(parameter)) if parameter.grad.is_sparse else torch.zeros_like(parameter)}  # type: ignore[union-attr]
         if self.method == "rmsprop":
@@ -151,6 +158,27 @@ class Rows(Plain):
             values.add_(state["mean"].mul_(group["momentum"]).add_(gradient), alpha=-rate)
         else:
             values.add_(gradient, alpha=-rate)
+
+
+def _adam_rows(weight: Tensor, rows: Tensor, gradient: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> None:
+    """The step of ``Rows._move`` for these rows of a table, in one pass: each row and its moments are fetched from memory once."""
+    step = float(state["step"])
+    arrays = (tensor.detach().numpy() for tensor in (weight, state["mean"], state["square"], rows, gradient))
+    rates = group["lr"] / (1 - 0.9**step), 1 / (1 - 0.999**step), 1 - group["lr"] * group["weight_decay"], group["l2"]
+    _adam(*arrays, *(np.float32(rate) for rate in rates))
+
+
+@njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
+def _adam(weight, mean, square, rows, gradient, rate, unbiased, kept, l2):  # type: ignore[no-untyped-def]
+    tenth, most, least, tiny = np.float32(0.1), np.float32(0.999), np.float32(0.001), np.float32(1e-8)
+    for n in range(len(rows)):
+        row = rows[n]
+        for d in range(weight.shape[1]):
+            value = kept * weight[row, d]
+            pull = gradient[n, d] + l2 * value
+            mean[row, d] += tenth * (pull - mean[row, d])
+            square[row, d] = most * square[row, d] + least * pull * pull
+            weight[row, d] = value - rate * mean[row, d] / (np.sqrt(unbiased * square[row, d]) + tiny)
 
 
 def by_row(gradient: Tensor) -> tuple[Tensor, Tensor]:
