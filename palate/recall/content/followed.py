@@ -19,7 +19,7 @@ from palate.state.catalogue import Catalogue
 class Followed:
     """``score(s) = sum over the user's authors of s of weight(author) * (ln(2 + popularity(s)) + fresh * 0.5 ** (age(s) / fresh_days))``.
 
-    The user's authors are those that ``follows`` lists (an attribute of the request or of the user: a name or names of authors), and the
+    The user's authors are those that ``follows`` lists (an attribute of the request or of the user: a name or names of authors; what is no name of one is passed over), and the
     ``authors`` taken from most. The weight is the author's share of the known history, and 1 more for one that is followed: so whom a user
     follows goes before whom a user only takes from. A history item counts 1, halved in ``half_life_days`` (0: never). ``age`` is the time since
     the item was made (where the catalogue knows it); one made just now counts as if e^``fresh`` times as many had taken it. Of each author the
@@ -72,8 +72,8 @@ class Followed:
         """Each requester's authors as a query: ``(offsets [B + 1], shelves [M], weights [M])``; one that has two reasons stands twice."""
         places, told = self.shelves.places, self.askers.told(request, self.follows)
         offsets, taken, weights = self.shelves.shares(request, self.authors, self.half_life_days * DAY)
-        named = [dict.fromkeys(one if isinstance(one, (list, tuple)) else [one]) for one in told]
-        lists = [[places[author] for author in one if author in places] for one in named]
+        named = [one if isinstance(one, (list, tuple)) else [one] for one in told]
+        lists = [list(dict.fromkeys(places[author] for author in one if isinstance(author, (str, int, float)) and author in places)) for one in named]
         lengths = np.array([len(one) for one in lists], np.int64)
         followed = np.array([place for one in lists for place in one], np.int64)
         size = np.arange(len(request))

@@ -145,7 +145,7 @@ def degrees(latitudes: list[Any], longitudes: list[Any]) -> Doubles:
     """Places ``[N, 2]``, longitudes from 0 to 360; NaN where one of the two is missing or no number, or a latitude is beyond a pole."""
     found = np.full((len(latitudes), 2), np.nan)
     for axis, values in enumerate((latitudes, longitudes)):
-        found[:, axis] = [value if isinstance(value, (int, float)) else np.nan for value in values]
+        found[:, axis] = [value if isinstance(value, (int, float, np.number)) else np.nan for value in values]
     found[:, 1] = found[:, 1] % 360 % 360  # a hair below 0 becomes 360 at first
     found[~(np.isfinite(found).all(1) & (np.abs(found[:, 0]) <= 90))] = np.nan
     return found

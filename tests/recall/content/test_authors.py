@@ -56,6 +56,13 @@ def test_a_follow_told_to_the_catalogue_counts_at_once() -> None:
     assert lists(model.retrieve(asked, 9))[0][0] == new
 
 
+def test_who_follows_what_is_no_author_follows_nobody() -> None:
+    model = Followed(by(AUTHORS, AGES)).fit(interactions(TAKEN))
+    told: list[object] = [[{"a": 1}], {"a": 1}, [["a"]], 3, ["c", None, {}, "c"]]
+    found = model.retrieve(replace(request([[]] * 5), attributes={"follows": told}), 9)
+    assert lists(found) == [[], [], [], [], [4, 3]]
+
+
 def test_similar_authors_by_hand() -> None:
     items = by([["a", "d"], ["b"], ["a"], ["c"], ["c"], ["b"], ["d"]])
     column = items.column("author")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -60,6 +61,9 @@ def test_the_place_is_the_moments_then_the_users_then_that_of_the_last_item() ->
     assert lists(model.retrieve(asked, 5)) == [[1], [2], [2], []]
     told = Request(asked.users, asked.histories, asked.now, context={"latitude": [0.0, None, 0.0, 0], "longitude": [0.0, 0.0, None, 0]})
     assert lists(model.retrieve(told, 5)) == [[0], [2], [2], [0]]
+    for kind in (np.float32, np.int64):
+        columns = {"latitude": np.full(4, 10, kind), "longitude": np.full(4, 10, kind)}
+        assert lists(model.retrieve(replace(asked, context=columns), 5)) == [[1]] * 4
 
 
 def test_items_that_move_come_and_go() -> None:
