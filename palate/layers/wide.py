@@ -30,9 +30,7 @@ class Wide(nn.Module):
             raise ValueError(f"buckets must be 1 or more, not {buckets}")
         self.embedding = Embedding(schema.features, tasks, deviation=0.0)
         self.crosses = [[schema[name] for name in cross] for cross in crosses]
-        self._strides: list[
-            list[int]
-        ] = []  # of each cross: what an id is multiplied by where all combinations have a row; none where they are hashed
+        self._strides = list[list[int]]()  # of each cross: what an id is multiplied by where all combinations have a row; none where hashed
         self._starts, self._sizes, total = list[int](), list[int](), 1  # row 0 is for what is not there
         for cross, features in zip(crosses, self.crosses, strict=True):
             sequences = sum(feature.kind == "sequence" for feature in features)
@@ -73,7 +71,7 @@ class Wide(nn.Module):
         rows = [self._rows(place, whole[f"cross {place}"]) for place in range(len(self.crosses))]
         single = [row for row in rows if row.shape[1] == 1]
         if single:
-            found = found + self.crossed(torch.cat(single, 1)).sum(1)
+            found = found + self.crossed(torch.cat(single, 1), 0).sum(1)
         for row in rows:
             if row.shape[1] > 1:
                 found = found + self.crossed.mean(row, 0)

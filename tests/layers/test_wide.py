@@ -1,10 +1,11 @@
+import numpy as np
 import pytest
 import torch
 
 from palate.batch import Batch
 from palate.layers.halves import total
 from palate.layers.wide import Crosses, Wide
-from palate.schema import MissingFeature
+from palate.schema import Feature, MissingFeature, Schema
 from tests.worlds import columns, schema_of_everything
 
 SCHEMA = schema_of_everything()
@@ -80,6 +81,13 @@ def test_only_what_was_read_gets_a_gradient() -> None:
     read = torch.cat([made._rows(place, half[f"cross {place}"]).flatten() for place in range(2)])
     gradient = made.crossed.weight.grad.to_dense()
     assert set(gradient.any(1).nonzero()[:, 0].tolist()) == set(read[read > 0].tolist())
+
+
+def test_nothing_learns_nothing_also_where_a_sequence_has_one_place() -> None:
+    schema = Schema((Feature("last", "user", "sequence", 9, length=1), Feature("genre", "item", "category", 9)))
+    made = Wide(schema, 2, (("last", "genre"),))
+    made(Batch.of({"last": np.array([[3], [0]]), "genre": np.array([2, 2])})).sum().backward()
+    assert made.crossed.weight.grad.to_dense().any(1).nonzero()[:, 0].tolist() == [1 + 3 + 9 * 2]
 
 
 @pytest.mark.parametrize(
