@@ -131,13 +131,6 @@ def info_nce(one: Tensor, other: Tensor, temperature: float = 1.0, within: bool 
     return F.cross_entropy(scores, torch.cat((place + len(one), place)))
 
 
-def multinomial(scores: Tensor, ids: Tensor) -> Tensor:
-    """-sum of log softmax(scores ``[B, I]``) over what each row took, ``ids [B, L]`` (item + 1, each once, 0 is none); the mean over rows."""
-    there = ids > 0
-    found = scores.gather(1, (ids - 1).clamp(min=0))
-    return (there.sum(1) * scores.logsumexp(1) - torch.where(there, found, 0.0).sum(1)).mean()
-
-
 def cosine_contrastive(positive: Tensor, negative: Tensor, margin: float = 0.0, weight: float = 1.0) -> Tensor:
     """Mean over positives of 1 - cosine, plus ``weight`` times the mean of max(0, cosine - margin) over the negatives of its row.
 
@@ -219,12 +212,15 @@ def of_task(loss: str, scores: Tensor, labels: Tensor, groups: Tensor | None, we
 
 
 def _grouped(scores: Tensor, labels: Tensor, groups: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
-    """The rows that have a label, their groups as numbers from 0, and how many groups these are."""
+    """The rows that have a label and are not alone in their group, their groups as numbers from 0, and how many groups these are."""
     known = ~torch.isnan(labels)
     if not bool(known.all()):
         scores, labels, groups = scores[known], labels[known], groups[known]
-    _, group = torch.unique(groups, return_inverse=True)
-    return scores, labels, group, int(group.max()) + 1 if len(group) else 0
+    _, group, counts = torch.unique(groups, return_inverse=True, return_counts=True)
+    several = counts[group] > 1
+    if not bool(several.all()):
+        return _grouped(scores[several], labels[several], groups[several])
+    return scores, labels, group, len(counts)
 
 
 def _log_softmax(scores: Tensor, group: Tensor, size: int) -> Tensor:

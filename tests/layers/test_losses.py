@@ -170,6 +170,13 @@ def test_lists_with_nothing_to_compare_count_for_nothing(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", losses.GROUPWISE)
+def test_a_row_alone_in_its_group_does_not_water_down_the_mean(name: str) -> None:
+    alone, last = torch.tensor([0.7, -0.2]), torch.tensor([1.0, torch.nan])
+    scores, labels, groups = torch.cat((SCORES, alone)), torch.cat((LABELS, last)), torch.cat((GROUPS, torch.tensor([77, 77])))
+    assert losses.of_task(name, scores, labels, groups) == losses.of_task(name, SCORES[:5], LABELS[:5], GROUPS[:5])
+
+
+@pytest.mark.parametrize("name", losses.GROUPWISE)
 def test_a_list_does_not_depend_on_the_other_lists_or_the_order_of_rows(name: str) -> None:
     random = torch.Generator().manual_seed(1)
     scores, labels, groups = torch.randn(60, generator=random), torch.randint(3, (60,), generator=random).float(), torch.arange(60) % 7
