@@ -97,13 +97,13 @@ class GBDT:
             raise ValueError("there are no examples to fit on")
         self.trees, self.base = [], np.zeros(len(self.tasks))
         columns, means = self.inputs.fit(examples)
-        held = None if validation is None or not len(validation) else validation.batch(torch.arange(len(validation)))
-        kept = None if held is None else self.inputs.columns(held)
-        batch = examples.batch(torch.arange(len(examples)))
+        told, judged = self.inputs.told(examples), None
+        if validation is not None and len(validation):
+            judged = self.inputs.told(validation), self.inputs.every(validation)
         for task in range(len(self.tasks)):
-            rows = rows_of(batch, self.tasks, task, np.concatenate((columns, means[task]), 1)).known
-            judges = None
-            if held is not None and kept is not None:
+            rows, judges = rows_of(told, self.tasks, task, np.concatenate((columns, means[task]), 1)).known, None
+            if judged is not None:
+                held, kept = judged
                 judges = rows_of(held, self.tasks, task, np.concatenate((kept, self.inputs.task_means(held, task)), 1)).known
             self.base[task] = base(rows, self.labels[task].kind == "number")
             self.trees.append(self.learn(task, rows.shifted(self.base[task]), None if judges is None else judges.shifted(self.base[task])))

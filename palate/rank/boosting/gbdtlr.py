@@ -58,7 +58,8 @@ class GBDTLR(GBDT):
         """The task's trees and, kept beside them, its linear weights."""
         if not task:
             self.weights = []
-        chosen = np.random.default_rng(self.options["seed"]).random(len(rows)) >= self.apart
+        groups, place = np.unique(rows.groups, return_inverse=True)
+        chosen = (np.random.default_rng(self.options["seed"]).random(len(groups)) >= self.apart)[place]
         trees = super().learn(task, rows.take(np.flatnonzero(chosen)), held)
         apart = rows.take(np.flatnonzero(~chosen)) if self.apart else rows
         self.weights.append(logistic(self._one_hot(trees, apart.columns), apart, self.penalty))

@@ -66,7 +66,7 @@ class Inputs:
 
     def fit(self, rows: Pointwise) -> tuple[Floats, list[Floats]]:
         """Learn counts and means from ``rows``; their columns ``[N, C]``, and for each task those of its means ``[N, W]``, each row's of others."""
-        every = rows.batch(torch.arange(len(rows)))
+        every = self.told(rows)
         groups = torch.unique(every["group"], return_inverse=True)[1].numpy()
         shuffled = np.random.default_rng(0).permutation(int(groups.max(initial=-1)) + 1)
         weights = every["weight"].double().numpy() if "weight" in every else np.ones(len(rows))
@@ -91,8 +91,17 @@ class Inputs:
                 others_seen, others = seen.sum(1, keepdims=True) - seen, total.sum(1, keepdims=True) - total
                 found[t].append(((others + scale * mean) / (others_seen.clip(0) + scale))[ids, folds].astype(np.float32))
             self.means[feature.name] = np.stack(means).astype(np.float32)
-        columns = np.concatenate([self.columns(batch) for batch in _blocks(rows)])
-        return columns, [np.stack(part, 1) if part else np.empty((len(rows), 0), np.float32) for part in found]
+        return self.every(rows), [np.stack(part, 1) if part else np.empty((len(rows), 0), np.float32) for part in found]
+
+    def told(self, rows: Pointwise) -> Batch:
+        """Of all rows what is not among the ``columns``: labels, groups, weights and rates, and the ids of the wide categories."""
+        wanted = {"group", "weight", "kept", *(f"label:{label.name}" for label in self.schema.labels), *(feature.name for feature in self.wide)}
+        parts = [{name: batch[name] for name in wanted & batch.keys()} for batch in _blocks(rows)]
+        return Batch({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+
+    def every(self, rows: Pointwise) -> Floats:
+        """The ``columns`` of all rows, made some at a time: histories need far more room than what trees see of them."""
+        return np.concatenate([self.columns(batch) for batch in _blocks(rows)])
 
     def columns(self, batch: Batch) -> Floats:
         """All that no label had a say in, ``[N, C]``. ValueError names a column that is missing or holds what it cannot."""

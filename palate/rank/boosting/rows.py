@@ -35,7 +35,8 @@ class Rows:
     @property
     def known(self) -> Rows:
         """Those that have the label and a weight."""
-        return self.take(np.flatnonzero(np.isfinite(self.labels) & (self.weights > 0)))
+        there = np.isfinite(self.labels) & (self.weights > 0)
+        return self if there.all() else self.take(np.flatnonzero(there))
 
     def shifted(self, by: float) -> Rows:
         return replace(self, offset=self.offset + by)

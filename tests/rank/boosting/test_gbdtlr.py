@@ -9,6 +9,8 @@ from sklearn.linear_model import LogisticRegression
 
 from palate.datasets.pointwise import Pointwise
 from palate.evaluation.metrics.rating import auc
+from palate.rank.boosting import gbdtlr
+from palate.rank.boosting.gbdt import GBDT
 from palate.rank.boosting.gbdtlr import GBDTLR, logistic
 from palate.rank.boosting.rows import Rows
 from palate.rank.linear.lr import LR
@@ -59,6 +61,22 @@ def test_an_answer_is_the_sum_of_the_weights_of_the_leaves_walked_by_hand() -> N
         leaves = [leaf_of(tree, row) for tree in trees]
         odds = forest.base[0] + forest.weights[0][-1] + sum(forest.weights[0][n * most + leaf] for n, leaf in enumerate(leaves))
         assert float(found) == pytest.approx(1 / (1 + np.exp(-odds)), rel=1e-5)
+
+
+def test_groups_apart_grow_no_tree_and_all_their_rows_make_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    schema, rows = bands(600, True, 0)
+    batch, seen = rows.batch(torch.arange(600)), []
+    columns = {feature.name: batch[feature.name] for feature in schema.features}
+    grouped = Pointwise(columns, {"take": batch["label:take"]}, np.arange(600) % 40)
+    learn, fitted = GBDT.learn, gbdtlr.logistic
+    monkeypatch.setattr(GBDT, "learn", lambda self, task, rows, held: seen.append(rows.groups) or learn(self, task, rows, held))
+    monkeypatch.setattr(gbdtlr, "logistic", lambda values, rows, penalty: seen.append(rows.groups) or fitted(values, rows, penalty))
+    GBDTLR(schema, trees=3, apart=0.4).fit(grouped)
+    grown, weighed = (set(groups.tolist()) for groups in seen)
+    assert grown | weighed == set(range(40))
+    assert not grown & weighed
+    assert 8 < len(weighed) < 24
+    assert sum(map(len, seen)) == 600
 
 
 def test_the_linear_part_is_logistic_regression() -> None:

@@ -4,6 +4,8 @@ import torch
 
 from palate.batch import Batch
 from palate.datasets.pointwise import Pointwise
+from palate.rank.boosting import inputs
+from palate.rank.boosting.gbdt import GBDT
 from palate.rank.boosting.inputs import FOLDS, Inputs
 from palate.schema import Feature, Label, Schema
 from tests.worlds import columns, schema_of_everything
@@ -60,6 +62,22 @@ def test_an_id_that_says_nothing_says_nothing_to_those_it_is_learnt_from() -> No
     seen = inputs.fit(Pointwise({"item": ids}, {"take": labels}, np.arange(2000)))[1][0][:, 0]
     assert abs(np.corrcoef(seen, labels)[0, 1]) < 0.06
     assert np.corrcoef(inputs.task_means(Batch.of({"item": ids}), 0)[:, 0], labels)[0, 1] > 0.4
+
+
+def test_never_are_all_rows_there_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of histories only some are written out at a time; what is learnt is the same."""
+    schema = schema_of_everything()
+    random = np.random.default_rng(0)
+    labels = {"choose": random.integers(0, 2, 300).astype(np.float32), "like": random.integers(0, 2, 300).astype(np.float32)}
+    rows, fitted, whole, asked = Pointwise(columns(schema, 300), labels, np.arange(300) % 40), [], Pointwise.batch, []
+    monkeypatch.setattr(Pointwise, "batch", lambda self, chosen, *rest: asked.append(len(chosen)) or whole(self, chosen, *rest))
+    for size in (300, 64):
+        monkeypatch.setattr(inputs, "BLOCK", size)
+        asked.clear()
+        torch.manual_seed(0)
+        fitted.append(GBDT(schema, trees=5, categories=10).fit(rows, rows))
+        assert max(asked) == size
+    assert [trees.text for trees in fitted[0].trees] == [trees.text for trees in fitted[1].trees]
 
 
 def test_sequences_numbers_and_vectors() -> None:
