@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.linalg import expm
 
 from palate.recall.factor.gfcf import GFCF
 from tests.recall.made import checkerboard, interactions, lists, random_matrix, request
@@ -33,6 +34,16 @@ def test_scores_are_both_filters_applied():
         assert (np.diff(found.scores[span]) <= 0).all()
 
 
+@pytest.mark.parametrize("time", [0.5, 2.5, 20.0])
+def test_sharpening_is_the_exponential_of_the_graph(time):
+    model = GFCF(5, 0.7, time).fit(interactions(R))
+    smooth, ideal = filters(R, 5)
+    expected = (smooth + 0.7 * ideal)[[2, 9]].sum(0) @ expm(-time * smooth)
+    found = model.retrieve(request([[2, 9]]), 24)
+    np.testing.assert_allclose(found.scores, expected[found.items], atol=2e-3)
+    assert np.abs(found.scores - (smooth + 0.7 * ideal)[[2, 9]].sum(0)[found.items]).max() > 0.05
+
+
 def test_without_alpha_it_is_the_linear_filter():
     rows, scores = GFCF(5, 0.0).fit(interactions(R)).similar(4, 23)
     smooth, _ = filters(R, 5)
@@ -59,7 +70,7 @@ def test_checkerboard():
     assert lists(GFCF(2).fit(interactions(board)).retrieve(request(histories, histories), 1)) == [[u] for u in range(len(board))]
 
 
-@pytest.mark.parametrize("options", [{"dim": 0}, {"alpha": -0.1}])
+@pytest.mark.parametrize("options", [{"dim": 0}, {"alpha": -0.1}, {"sharpen": -1.0}])
 def test_refuses(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         GFCF(**options)
