@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from scipy.sparse import csr_matrix
 
-from bench.ranked import Split, figures, gowalla, ml100k, peak_mb
+from bench.ranked import Split, cut, figures, gowalla, ml100k, peak_mb
 from bench.recall import interactions, retrieved
 from palate import catalog
 from palate.build import build
@@ -46,18 +46,6 @@ SETTINGS: dict[str, dict[str, Settings]] = {
     },
     "gowalla": {},
 }
-
-
-def cut(split: Split, share: float = 0.1, seed: int = 0) -> Split:
-    """The split with a share of each user's training items to ask for in place of the test's."""
-    random, train = np.random.default_rng(seed), split.train
-    users = np.repeat(np.arange(train.shape[0]), np.diff(train.indptr))
-    order = np.lexsort((random.random(train.nnz), users))
-    place = np.arange(train.nnz) - train.indptr[:-1][users]
-    asked = np.zeros(train.nnz, bool)
-    asked[order] = place < (share * np.diff(train.indptr))[users].astype(np.int64)
-    parts = [csr_matrix((train.data[mask], (users[mask], train.indices[mask])), train.shape) for mask in (~asked, asked)]
-    return replace(split, train=parts[0], seen=parts[0], test=parts[1])
 
 
 def split_of(case: str, data_dir: Path, bench_dir: Path, validate: bool) -> Split:

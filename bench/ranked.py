@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +46,18 @@ def gowalla(data_dir: Path) -> Split:
     shape = (29_858, 40_981)
     train, test = (_matrix(frame["user"].to_numpy(), frame["item"].to_numpy(), shape) for frame in parts.values())
     return Split("gowalla_lightgcn", train, train, test, 20)
+
+
+def cut(split: Split, share: float = 0.1, seed: int = 0) -> Split:
+    """The split with a share of each user's training items to ask for in place of the test's."""
+    random, train = np.random.default_rng(seed), split.train
+    users = np.repeat(np.arange(train.shape[0]), np.diff(train.indptr))
+    order = np.lexsort((random.random(train.nnz), users))
+    place = np.arange(train.nnz) - train.indptr[:-1][users]
+    asked = np.zeros(train.nnz, bool)
+    asked[order] = place < (share * np.diff(train.indptr))[users].astype(np.int64)
+    parts = [csr_matrix((train.data[mask], (users[mask], train.indices[mask])), train.shape) for mask in (~asked, asked)]
+    return replace(split, train=parts[0], seen=parts[0], test=parts[1])
 
 
 def figures(lists: np.ndarray, split: Split) -> dict[str, float]:
