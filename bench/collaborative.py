@@ -19,13 +19,10 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from scipy.sparse import csr_matrix
 
 from bench.ranked import Split, cut, figures, gowalla, ml100k, peak_mb
 from bench.recall import interactions, retrieved
