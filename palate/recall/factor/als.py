@@ -9,7 +9,6 @@ from typing import Self
 
 import numpy as np
 
-from palate.candidates import Floats, Request
 from palate.datasets.interactions import Interactions
 from palate.index.topk import plain
 from palate.recall.factor.rated import Rated
@@ -46,9 +45,3 @@ class ALS(Rated):
         ridge(*users, y, self.regularization, x)  # the users' vectors are those that a request would be given
         self.user_factors = x
         return self._set(y)
-
-    def user_vectors(self, request: Request) -> Floats:
-        """Each requester's vector float32 ``[B, dim]``, solved for from the rated history; zero without a known item."""
-        vectors = np.zeros((len(request), self.dim), np.float32)
-        ridge(*self.rated(request.histories, request.now), self.items, self.regularization, vectors)
-        return vectors

@@ -10,11 +10,9 @@ from typing import Self
 
 import numpy as np
 
-from palate.candidates import Floats, Request
 from palate.datasets.interactions import Interactions
 from palate.recall.factor.descent import check, learn
 from palate.recall.factor.rated import Rated
-from palate.recall.factor.solve import ridge
 
 
 class MF(Rated):
@@ -41,9 +39,3 @@ class MF(Rated):
         q[np.bincount(interactions.items, minlength=len(q)) == 0] = 0
         self.user_factors = p
         return self._set(q)
-
-    def user_vectors(self, request: Request) -> Floats:
-        """Each requester's factors float32 ``[B, dim]``, solved for from the rated history; zero without a known item."""
-        vectors = np.zeros((len(request), self.dim), np.float32)
-        ridge(*self.rated(request.histories, request.now), self.items, self.regularization, vectors)
-        return vectors

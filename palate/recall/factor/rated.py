@@ -7,9 +7,10 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from palate.candidates import Floats, Histories, Ints
+from palate.candidates import Floats, Histories, Ints, Request
 from palate.index.retrievers import ByVector
 from palate.index.topk import distinct, flat, plain
+from palate.recall.factor.solve import ridge
 
 
 class Rated(ByVector):
@@ -19,6 +20,7 @@ class Rated(ByVector):
 
     explicit: ClassVar[bool] = True
     mean: float = 0.0
+    regularization: float
     user_factors: Floats
     _range: tuple[float, float]
 
@@ -47,6 +49,12 @@ class Rated(ByVector):
     def from_arrays(self, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Self:
         self.mean = float(flat(arrays["mean"], np.float32)[0])
         return super().from_arrays(arrays)
+
+    def user_vectors(self, request: Request) -> Floats:
+        """Each requester's vector float32 ``[B, dim]``, solved for from the rated history with the items' fixed; zero without a known item."""
+        vectors = np.zeros((len(request), self.dim), np.float32)
+        ridge(*self.rated(request.histories, request.now), self.items, self.regularization, vectors)
+        return vectors
 
     def rated(self, histories: Histories, now: Ints) -> tuple[Ints, Any, Floats]:
         """Each one's known items once with the last rating: offsets, items int32 and ratings."""
