@@ -202,11 +202,14 @@ def _proposed(space: Space, tried: Sequence[Trial], running: Sequence[Options], 
 
 
 def hopeless(scores: Sequence[float], others: Sequence[Sequence[float]], pruning: Pruning) -> bool:
-    """Whether a trial with these ``scores`` by epoch is to end, given those of all other trials."""
+    """Whether a trial with these ``scores`` by epoch is to end, given those of all other trials.
+
+    ``median``: its best so far is below the median of their means so far, as in the paper, but of all that came as far, ended early or not.
+    """
     epoch = len(scores)
     there = [other for other in others if len(other) >= epoch]
     if pruning == "median":
-        return len(there) >= FEW and max(scores) < statistics.median(max(other[:epoch]) for other in there)
+        return len(there) >= FEW and max(scores) < statistics.median(statistics.fmean(other[:epoch]) for other in there)
     if pruning == "halving":
         rung = ETA ** round(math.log(epoch, ETA)) == epoch
         above = sum(other[epoch - 1] > scores[-1] for other in there)

@@ -135,6 +135,9 @@ def test_the_rules_of_pruning() -> None:
     assert not hopeless([0.36], others, "median")
     assert not hopeless([0.1], others[:3], "median"), "too few have come so far"
     assert not hopeless([0.1, 0.1], others, "median")
+    fallen = [[0.6, 0.0], [0.6, 0.1], [0.6, 0.2], [0.6, 0.3]]
+    assert not hopeless([0.1, 0.4], fallen, "median"), "their means so far are .3 to .45, and their median .375"
+    assert hopeless([0.1, 0.37], fallen, "median")
     assert not hopeless([0.55], [*others, [0.6]], "halving")  # six at the first rung: the best two go on
     assert hopeless([0.4], [*others, [0.6]], "halving")
     assert not hopeless([0.1, 0.0], others, "halving"), "the second epoch is no rung"
