@@ -46,6 +46,23 @@ def test_a_matrix_of_lower_rank_has_no_more_vectors():
     assert SVD(5).fit(interactions(checkerboard())).items.shape == (12, 5)
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_of_few_items_or_few_users_all_vectors_come_without_a_dense_matrix(turned, monkeypatch):
+    dense = R.T if turned else R
+    matrix = interactions(dense).matrix
+
+    def refuse(*_):
+        raise AssertionError("the whole matrix was made dense")
+
+    monkeypatch.setattr(matrix, "toarray", refuse)
+    monkeypatch.setattr(np.linalg, "svd", refuse)
+    vectors = right_vectors(matrix, 40).astype(float)
+    monkeypatch.undo()
+    assert vectors.shape == (dense.shape[1], 24)  # nobody took the last item
+    np.testing.assert_allclose(np.linalg.norm(dense @ vectors, axis=0), np.linalg.svd(dense)[1][:24], rtol=1e-5)
+    np.testing.assert_allclose(vectors.T @ vectors, np.eye(24), atol=1e-5)
+
+
 def test_checkerboard():
     board = checkerboard()
     histories = [np.flatnonzero(row) for row in board]
