@@ -19,12 +19,12 @@ from palate.state.catalogue import Catalogue
 class Followed:
     """``score(s) = sum over the user's authors of s of weight(author) * (ln(2 + popularity(s)) + fresh * 0.5 ** (age(s) / fresh_days))``.
 
-    The user's authors are those that ``follows`` lists (an attribute of the request or of the user: a name or names of authors; what is no name of one is passed over), and the
-    ``authors`` taken from most. The weight is the author's share of the known history, and 1 more for one that is followed: so whom a user
-    follows goes before whom a user only takes from. A history item counts 1, halved in ``half_life_days`` (0: never). ``age`` is the time since
-    the item was made (where the catalogue knows it); one made just now counts as if e^``fresh`` times as many had taken it. Of each author the
-    ``per_author`` most taken and as many newest items are held (0: all). Both catalogues are read live. Nobody followed and nothing taken:
-    no candidates.
+    The user's authors are those that ``follows`` lists (an attribute of the request or of the user: a name or names of authors; what is none is
+    passed over), and the ``authors`` taken from most. The weight is the author's share of the known history, and 1 more for one that is followed:
+    so whom a user follows goes before whom a user only takes from. A history item counts 1, halved in ``half_life_days`` (0: never). ``age`` is the
+    time since the item was made (where the catalogue knows it); one made just now counts as if e^``fresh`` times as many had taken it. Of each
+    author the ``per_author`` most taken and as many newest items are held (0: all). Both catalogues are read live. Nobody followed and nothing
+    taken: no candidates.
     """
 
     def __init__(
