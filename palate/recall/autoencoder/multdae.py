@@ -13,7 +13,6 @@ from palate.contracts import Recaller
 from palate.datasets.interactions import Interactions
 from palate.datasets.negatives import Sampler
 from palate.datasets.sequences import Bags, Sequences
-from palate.layers import losses
 from palate.layers.bags import distinct
 from palate.recall.autoencoder.multinomial import Decoder, Encoder
 
@@ -38,7 +37,7 @@ class MultDAE(Recaller):
 
     def loss(self, batch: Batch) -> Tensor:
         ids = batch["history"]
-        return losses.multinomial(self.decoder(torch.tanh(self.encoder(ids))), ids)
+        return self.decoder.loss(torch.tanh(self.encoder(ids)), ids)
 
     def encode_users(self, batch: Batch) -> Tensor:
         return self.decoder.lifted(torch.tanh(self.encoder(distinct(batch["history"]))))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from palate.layers.bags import bag, shared
+from palate.layers.softmax import multinomial
 from palate.layers.towers import Dropout
 
 
@@ -51,8 +52,9 @@ class Decoder(nn.Module):
             values = torch.tanh(layer(values))
         return values
 
-    def forward(self, values: Tensor) -> Tensor:
-        return self.last(self.below(values))
+    def loss(self, values: Tensor, ids: Tensor) -> Tensor:
+        """-sum of log softmax(logits) over what is in the bags ``ids [B, L]``; the mean over bags."""
+        return multinomial(self.below(values), self.last.weight, ids, self.last.bias)
 
     def lifted(self, values: Tensor) -> Tensor:
         """``[B, H + 1]``: what the last layer reads, and a 1 for its bias."""

@@ -13,7 +13,6 @@ from palate.contracts import Recaller
 from palate.datasets.interactions import Interactions
 from palate.datasets.negatives import Sampler
 from palate.datasets.sequences import Bags, Sequences
-from palate.layers import losses
 from palate.layers.bags import distinct
 from palate.recall.autoencoder.multinomial import Decoder, Encoder
 
@@ -58,7 +57,7 @@ class MultVAE(Recaller):
         if self.training:
             self.steps += 1
         weight = self.beta * min(int(self.steps) / self.anneal, 1.0) if self.anneal else self.beta
-        return losses.multinomial(self.decoder(z), ids) + weight * divergence
+        return self.decoder.loss(z, ids) + weight * divergence
 
     def encode_users(self, batch: Batch) -> Tensor:
         return self.decoder.lifted(self.encoder(distinct(batch["history"])).chunk(2, 1)[0])

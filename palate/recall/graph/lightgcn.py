@@ -16,6 +16,7 @@ from palate.datasets.interactions import Interactions
 from palate.datasets.negatives import Sampler
 from palate.datasets.sequences import Bags, Sequences, Taken
 from palate.layers import losses
+from palate.layers.softmax import multinomial
 from palate.recall.graph.graph import Graph
 
 
@@ -51,7 +52,7 @@ class LightGCN(Recaller):
     def loss(self, batch: Batch) -> Tensor:
         vectors = self.graph()  # [U + I, D]
         if self.kind == "softmax":
-            lost = losses.multinomial(vectors.index_select(0, batch["user"] - 1) @ vectors[self.n_users :].T, batch["history"])
+            lost = multinomial(vectors.index_select(0, batch["user"] - 1), vectors[self.n_users :], batch["history"])
         else:
             lost = losses.bpr(*self.graph.compared(vectors, batch))
         return lost + self.regularization * self.graph.penalty(batch)

@@ -19,6 +19,7 @@ from palate.datasets.sequences import Bags, Sequences
 from palate.layers import losses
 from palate.layers.bags import bag, distinct
 from palate.layers.embedding import Table
+from palate.layers.softmax import blockwise
 
 
 class SimpleX(Recaller):
@@ -68,17 +69,30 @@ class SimpleX(Recaller):
         ids = batch["history"]
         items = F.normalize(self.table.weight, dim=1)
         users = self.encode_users(Batch(user=batch["user"], history=ids[:, -self.length :]))
+        if not self.negatives:
+            return self.against_all(users, items[1:], ids)
+        assert self.sampler is not None, "learn_from comes first"
+        drawn = self.sampler.draw((self.negatives,))
         taken = torch.zeros(len(ids), len(items), dtype=torch.bool).scatter_(1, ids, True)
-        taken[:, 0] = True  # padding
-        if self.negatives:
-            assert self.sampler is not None, "learn_from comes first"
-            drawn = self.sampler.draw((self.negatives,))
-            far = (users @ items[drawn].T).masked_fill(taken[:, drawn], -torch.inf)
-            near = torch.einsum("bd,bld->bl", users, F.embedding(ids, items))
-        else:
-            cosines = users @ items.T
-            far, near = cosines.masked_fill(taken, -torch.inf), cosines.gather(1, ids)
-        return losses.cosine_contrastive(near.masked_fill(ids == 0, -torch.inf), far, self.margin, self.weight)
+        far = (users @ items[drawn].T).masked_fill(taken[:, drawn], -torch.inf)
+        near = torch.einsum("bd,bld->bl", users, F.embedding(ids, items)).masked_fill(ids == 0, -torch.inf)
+        return losses.cosine_contrastive(near, far, self.margin, self.weight)
+
+    def against_all(self, users: Tensor, items: Tensor, ids: Tensor) -> Tensor:
+        """``losses.cosine_contrastive`` of what ``users [B, D]`` took, ``ids [B, L]``, and all other ``items [I, D]``."""
+        there = ids > 0
+        columns = torch.where(there, ids, ids[:, -1:]) - 1  # in the place of padding the last item, which every bag has
+        counts = there.sum(1)
+        weight = self.weight * counts / (len(items) - counts).clamp(min=1)  # of a user's every negative
+
+        def cost(cosines: Tensor, rows: slice) -> Tensor:
+            near = torch.where(there[rows], 1 - cosines.gather(1, columns[rows]), 0.0).sum()
+            far = cosines.sub_(self.margin).clamp_(min=0).scatter_(1, columns[rows], 0.0)
+            total = near + (weight[rows] * far.sum(1)).sum()
+            far.sign_().mul_(weight[rows, None]).scatter_(1, columns[rows], -1.0)
+            return total
+
+        return blockwise(users, items, cost) / counts.sum()
 
     @torch.no_grad()
     def finish(self) -> None:
@@ -95,7 +109,7 @@ class SimpleX(Recaller):
             rows = self.table(ids, padding=0)  # [B, L, D]
             scores = torch.einsum("bd,bld->bl", p, torch.tanh(self.attention(rows))).masked_fill(ids == 0, -1e9)
             s = torch.einsum("bl,bld->bd", scores.softmax(1) * there, rows)
-        return F.normalize(self.dropout(self.own * p + (1 - self.own) * self.map(s)), dim=1)
+        return self.dropout(F.normalize(self.own * p + (1 - self.own) * self.map(s), dim=1))
 
     def encode_items(self) -> Tensor:
         return F.normalize(self.table.weight[1:], dim=1)

@@ -1,0 +1,68 @@
+"""Losses of every item at once, whose scores are never whole in memory: those of a few rows are made, judged and turned into their gradient.
+
+A matrix of states x items would cost more to write, to read and to be given by the system than to compute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+BLOCK = 1 << 20  #: scores made at once: few enough to stay in the cache
+FEWEST = 128  #: rows at once, however many items there are
+
+Cost = Callable[[Tensor, slice], Tensor]
+
+
+def blockwise(states: Tensor, weight: Tensor, cost: Cost, bias: Tensor | None = None) -> Tensor:
+    """The sum of ``cost(scores, rows)`` over blocks of rows of ``states [B, D] @ weight [I, D].T + bias [I]``.
+
+    ``cost`` gives a scalar and leaves its gradient in the place of the scores ``[rows, I]``.
+    """
+    found: Tensor = _Blockwise.apply(states, weight, bias, cost)
+    return found
+
+
+def multinomial(states: Tensor, weight: Tensor, ids: Tensor, bias: Tensor | None = None) -> Tensor:
+    """-sum of log softmax(scores) over what each row took, ``ids [B, L]`` (item + 1, each once, 0 is none); the mean over rows."""
+    there, columns = ids > 0, (ids - 1).clamp(min=0)
+    counts = there.sum(1)
+
+    def cost(scores: Tensor, rows: slice) -> Tensor:
+        own = torch.where(there[rows], scores.gather(1, columns[rows]), 0.0).sum()
+        highest = scores.amax(1, keepdim=True)
+        sums = scores.sub_(highest).exp_().sum(1)
+        scores.mul_((counts[rows] / sums)[:, None]).scatter_add_(1, columns[rows], -there[rows].to(scores.dtype))
+        return (counts[rows] * (sums.log() + highest[:, 0])).sum() - own
+
+    return blockwise(states, weight, cost, bias) / max(len(ids), 1)
+
+
+class _Blockwise(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, cost: Cost) -> Tensor:
+        rows = max(BLOCK // max(len(weight), 1), FEWEST)
+        block = states.new_empty(min(rows, len(states)), len(weight))
+        of_states, of_weight = torch.empty_like(states), torch.zeros_like(weight)
+        of_bias = None if bias is None else torch.zeros_like(bias)
+        total = states.new_zeros((), dtype=torch.double)
+        for start in range(0, len(states), rows):
+            part = slice(start, start + rows)
+            scores = torch.mm(states[part], weight.T, out=block[: len(states[part])])
+            if bias is not None:
+                scores += bias
+            total += cost(scores, part)
+            if any(ctx.needs_input_grad):
+                torch.mm(scores, weight, out=of_states[part])
+                of_weight.addmm_(scores.T, states[part])
+                if of_bias is not None:
+                    of_bias += scores.sum(0)
+        ctx.save_for_backward(of_states, of_weight, of_bias)
+        return total.to(states.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        return *(None if one is None else one * gradient for one in ctx.saved_tensors), None

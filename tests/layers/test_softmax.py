@@ -1,0 +1,32 @@
+import pytest
+import torch
+
+from palate.layers import softmax
+from palate.layers.softmax import multinomial
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("block", [1, 60, 1 << 20])
+def test_in_blocks_of_any_size_it_is_the_loss_by_hand_and_so_is_its_gradient(monkeypatch: pytest.MonkeyPatch, block: int, bias: bool) -> None:
+    monkeypatch.setattr(softmax, "BLOCK", block)
+    monkeypatch.setattr(softmax, "FEWEST", 2)
+    torch.manual_seed(0)
+    ids = torch.tensor([[0, 3, 1], [0, 0, 9], [0, 0, 0], [2, 5, 4], [7, 1, 9]])
+    given = [torch.randn(5, 4), torch.randn(9, 4), *([torch.randn(9)] if bias else [])]
+    found = []
+    for by_hand in (True, False):
+        weights = [one.clone().requires_grad_() for one in given]
+        if by_hand:
+            log_pi = torch.log_softmax(weights[0] @ weights[1].T + (weights[2] if bias else 0), 1)
+            loss = -sum(log_pi[row, one - 1] for row, some in enumerate(ids.tolist()) for one in some if one) / 5
+        else:
+            loss = multinomial(weights[0], weights[1], ids, weights[2] if bias else None)
+        (3 * loss).backward()
+        found.append((loss, *(one.grad for one in weights)))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_of_large_scores_it_is_a_number() -> None:
+    states = torch.full((2, 1), 1e4)
+    assert float(multinomial(states, torch.tensor([[1.0], [0.9]]), torch.tensor([[1], [2]]))) == pytest.approx(500.0)
