@@ -47,6 +47,7 @@ def columns_of(
     offsets: Ints,
     users: Columns,
     values: Floats,
+    squares: Doubles,
     l1: float,
     l2: float,
     neighbors: int,
@@ -55,16 +56,12 @@ def columns_of(
     start: int,
     stop: int,
 ) -> Any:
-    """Weights above 0 of the columns ``start`` to ``stop``: how many each has, their rows and values.
+    """Weights above 0 of the columns ``start`` to ``stop``: how many each has, their rows and values. ``squares`` are the sums of each column's.
 
     With values and weights not below 0 the slope of a weight at 0 is never above what it is when all are 0, the product of its column and the
     target; so only columns whose product is above ``l1`` can ever weigh (the ``neighbors`` nearest of them by cosine).
     """
     n = len(offsets) - 1
-    squares = np.zeros(n)
-    for item in range(n):
-        for e in range(offsets[item], offsets[item + 1]):
-            squares[item] += values[e] * values[e]
     residual, weights, products = np.zeros(len(user_offsets) - 1), np.zeros(n), np.zeros(n)
     lengths = np.zeros(stop - start, np.int64)
     rows, found = np.empty((stop - start) * n, np.int32), np.empty((stop - start) * n, np.float32)

@@ -42,10 +42,10 @@ class SLIM(FromHistory):
         threads: int = 1,
     ) -> None:
         super().__init__(weighted, half_life_days, min_value)
-        if min(l1, neighbors) < 0 or min(l2, tolerance) <= 0 or iterations < 1:
+        if min(l1, neighbors) < 0 or min(l2, tolerance) <= 0 or min(iterations, threads) < 1:
             raise ValueError(
-                "l1 and neighbors must not be below 0, l2 and tolerance above it and iterations at least 1, "
-                f"not {l1}, {neighbors}, {l2}, {tolerance} and {iterations}"
+                "l1 and neighbors must not be below 0, l2 and tolerance above it, iterations and threads at least 1, "
+                f"not {l1}, {neighbors}, {l2}, {tolerance}, {iterations} and {threads}"
             )
         self.l1, self.l2, self.neighbors, self.iterations, self.tolerance, self.threads = l1, l2, neighbors, iterations, tolerance, threads
         self._weights: csr_matrix | None = None
@@ -56,11 +56,12 @@ class SLIM(FromHistory):
         n, turned = interactions.n_items, interactions.by_item
         users = plain(interactions.offsets, np.int64), plain(interactions.items, np.int32), plain(interactions.values, np.float32)
         items = plain(turned.offsets, np.int64), plain(turned.items, np.int32), plain(turned.values, np.float32)
+        squares = np.bincount(interactions.items, interactions.values.astype(np.float64) ** 2, n).astype(np.float64)
         penalties, limits = (float(self.l1), float(self.l2)), (self.neighbors or n, self.iterations)
         step = max(1, BLOCK // max(n, 1))
 
         def part(start: int) -> tuple[Ints, Any, Floats]:
-            return columns_of(*users, *items, *penalties, *limits, float(self.tolerance), start, min(start + step, n))
+            return columns_of(*users, *items, squares, *penalties, *limits, float(self.tolerance), start, min(start + step, n))
 
         if self.threads == 1:
             parts = [part(start) for start in range(0, n, step)]

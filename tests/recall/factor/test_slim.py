@@ -71,7 +71,7 @@ def test_checkerboard():
     assert lists(SLIM(0.1, 1.0).fit(interactions(board)).retrieve(request(histories, histories), 1)) == [[u] for u in range(len(board))]
 
 
-@pytest.mark.parametrize("options", [{"l1": -1.0}, {"l2": 0.0}, {"neighbors": -1}, {"iterations": 0}, {"tolerance": 0.0}])
+@pytest.mark.parametrize("options", [{"l1": -1.0}, {"l2": 0.0}, {"neighbors": -1}, {"iterations": 0}, {"tolerance": 0.0}, {"threads": 0}])
 def test_refuses(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         SLIM(**options)
