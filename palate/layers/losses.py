@@ -212,12 +212,15 @@ def of_task(loss: str, scores: Tensor, labels: Tensor, groups: Tensor | None, we
 
 
 def _grouped(scores: Tensor, labels: Tensor, groups: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
-    """The rows that have a label, their groups as numbers from 0, and how many groups these are."""
+    """The rows that have a label and are not alone in their group, their groups as numbers from 0, and how many groups these are."""
     known = ~torch.isnan(labels)
     if not bool(known.all()):
         scores, labels, groups = scores[known], labels[known], groups[known]
-    _, group = torch.unique(groups, return_inverse=True)
-    return scores, labels, group, int(group.max()) + 1 if len(group) else 0
+    _, group, counts = torch.unique(groups, return_inverse=True, return_counts=True)
+    several = counts[group] > 1
+    if not bool(several.all()):
+        return _grouped(scores[several], labels[several], groups[several])
+    return scores, labels, group, len(counts)
 
 
 def _log_softmax(scores: Tensor, group: Tensor, size: int) -> Tensor:
