@@ -12,6 +12,7 @@ Molchanov et al., "Pruning Convolutional Neural Networks", ICLR 2017 (gradient).
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ from palate.datasets.pointwise import Pointwise
 from palate.features.kinds import Static
 from palate.layers.embedding import Embedding
 from palate.layers.losses import binary_cross_entropy
+from palate.layers.norms import BatchNorm
 from palate.recipe import Recipe
 from palate.schema import Feature, Label, Schema
 from palate.tables.world import World
@@ -62,7 +64,7 @@ class Probe(Ranker):
         self.embedding = Embedding(categories, dim + 1, deviation=0.1)
         self.pairs = list(combinations(self.embedding.names, 2))
         self.first, self.second = np.triu_indices(len(categories), 1)
-        self.norm = nn.BatchNorm1d(len(self.pairs), affine=False)
+        self.norm = BatchNorm(len(self.pairs), affine=False)
         self.bias = nn.Parameter(torch.zeros(1))
 
     def terms(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -101,20 +103,22 @@ def measure(schema: Schema, train: Examples, valid: Pointwise, *, dim: int = 8, 
     penalty = l1 * math.sqrt(rate * (1 - rate) * 2 * math.log(2 * len(probe.pairs)) / rows)
     gates = lasso(alone, products, labels, weights, penalty)
 
-    def lost(products: Tensor, gates: Tensor) -> Tensor:
-        return binary_cross_entropy(alone + products @ gates, labels, weights)
+    def lost(logits: Tensor) -> Tensor:
+        return binary_cross_entropy(logits, labels, weights)
 
     opened = torch.full_like(gates, probe.open).requires_grad_()
-    (slope,) = torch.autograd.grad(lost(products, opened), opened)
+    logits = alone + products @ opened
+    (slope,) = torch.autograd.grad(lost(logits), opened)
     gradient = (slope * probe.open).abs().tolist()
     chance = torch.Generator().manual_seed(seed)
     found = []
     with torch.no_grad():
-        whole = lost(products, opened)
+        whole = lost(logits)
         for n, of in enumerate(probe.pairs):
-            shuffled = products.clone()
-            shuffled[:, n] = products[torch.randperm(len(products), generator=chance), n]
-            found.append(Pair(of, abs(float(gates[n])), gradient[n], float(lost(shuffled, opened) - whole)))
+            term = products[:, n]
+            shuffled = term[torch.randperm(len(term), generator=chance)]
+            rise = lost(logits + probe.open * (shuffled - term)) - whole
+            found.append(Pair(of, abs(float(gates[n])), gradient[n], float(rise)))
     return sorted(found, key=lambda pair: -pair.gate)
 
 
@@ -181,7 +185,7 @@ def crosses(
 
 def with_crosses(text: str, pairs: Sequence[tuple[str, ...]]) -> str:
     """A recipe's text with a Cross of each pair of columns behind it."""
-    made = "".join(f'\n[[features]]\nname = "Cross"\nof = [{", ".join(f"{column!r}" for column in pair)}]\n'.replace("'", '"') for pair in pairs)
+    made = "".join(f'\n[[features]]\nname = "Cross"\nof = {json.dumps(pair, ensure_ascii=False)}\n' for pair in pairs)
     return text.rstrip("\n") + "\n" + made
 
 

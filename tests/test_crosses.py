@@ -1,5 +1,7 @@
 """Pairs that matter are found among many that do not, by each of three measures; the recipe that results can be read."""
 
+import tomllib
+
 import numpy as np
 import pytest
 
@@ -46,6 +48,12 @@ def test_one_category_has_no_pair() -> None:
         measure(Schema(SCHEMA.features[:1], SCHEMA.labels), world(10, 0, ()), world(10, 1, ()))
 
 
+def test_a_last_batch_of_one_row_is_no_error() -> None:
+    assert len(measure(SCHEMA, world(1025, 0, ()), world(200, 1, ()), epochs=1)) == 15
+
+
 def test_the_text_that_results_names_the_columns() -> None:
     text = with_crosses('name = "x"\n', [("user.city", "item.genre")])
     assert text.endswith('\n[[features]]\nname = "Cross"\nof = ["user.city", "item.genre"]\n')
+    odd = ("user.mother's café", 'item.a "b" \\ c')
+    assert tomllib.loads(with_crosses("", [odd]))["features"] == [{"name": "Cross", "of": list(odd)}]

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
 
 from palate.batch import Batch
 from palate.contracts import Ranker
 from palate.layers.embedding import Embedding
 from palate.layers.halves import of_numbers, total
+from palate.layers.norms import BatchNorm
 from palate.layers.towers import Dropout, Tower
 from palate.schema import Owner, Schema
 
@@ -32,7 +32,7 @@ class NFM(Ranker):
             raise ValueError(f"dim must be 1 or more, not {dim}")
         self.dim = dim
         self.embedding = Embedding(schema.features, dim + len(self.tasks))  # the linear weights are the last T columns: one look-up
-        self.norm = nn.BatchNorm1d(dim) if batch_norm else None
+        self.norm = BatchNorm(dim) if batch_norm else nn.Identity()
         self.dropout = Dropout(dropout)
         self.tower = Tower(dim, hidden, len(self.tasks), dropout)
 
@@ -57,12 +57,4 @@ class NFM(Ranker):
         """Logits ``[N, T]`` of the sum of these halves (a half of one row counts for all)."""
         whole = total(halves)
         pooled = 0.5 * (whole["sum"].square() - whole["square"])  # [N, D]
-        return whole["linear"] + self.tower(self.dropout(self._normed(pooled)))
-
-    def _normed(self, pooled: Tensor) -> Tensor:
-        if self.norm is None:
-            return pooled
-        if self.training and len(pooled) == 1:  # a last batch of one row has no deviation
-            norm = self.norm
-            return torch.nn.functional.batch_norm(pooled, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
-        return self.norm(pooled)
+        return whole["linear"] + self.tower(self.dropout(self.norm(pooled)))

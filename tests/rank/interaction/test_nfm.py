@@ -3,6 +3,7 @@ from itertools import combinations
 import torch
 
 from palate.batch import Batch
+from palate.layers.norms import BatchNorm
 from palate.rank.interaction.nfm import NFM
 from palate.schema import Feature, Label, Schema
 from tests.conftest import Beats
@@ -18,7 +19,7 @@ def formula(model: NFM, batch: Batch) -> torch.Tensor:
     both = model.embedding(batch)
     vectors, weights = both[..., :4], both[..., 4:].sum(1)
     pooled = sum(vectors[:, i] * vectors[:, j] for i, j in combinations(range(3), 2))
-    if model.norm is not None:
+    if isinstance(model.norm, BatchNorm):
         mean, deviation = model.norm.running_mean, torch.sqrt(model.norm.running_var + model.norm.eps)
         pooled = (pooled - mean) / deviation * model.norm.weight + model.norm.bias
     return weights + model.tower(pooled)
