@@ -60,10 +60,11 @@ class Windows:
     L is ``length``, or less where no list of the batch is that long.
 
     A list is cut from its end into windows that share one item, so that every item but the first is once something to be foreseen.
-    Batches also have ``user [B]``, and with a ``sampler`` ``negative [B, L, negatives]`` and ``log_q`` of the same shape: how likely each is drawn.
+    Batches come in order of length and also have ``user [B]``, and with a ``sampler`` ``negative [B, L, negatives]`` and ``log_q`` of the same shape,
+    how likely each is drawn: ``[negatives]`` where they are ``shared`` by all places of a batch.
     """
 
-    def __init__(self, sequences: Sequences, length: int, sampler: Sampler | None = None, negatives: int = 1) -> None:
+    def __init__(self, sequences: Sequences, length: int, sampler: Sampler | None = None, negatives: int = 1, shared: bool = False) -> None:
         if length < 1 or negatives < 1:
             raise ValueError(f"length and negatives must be 1 or more, not {length} and {negatives}")
         sizes = np.diff(sequences.offsets)
@@ -74,25 +75,26 @@ class Windows:
         self._start = torch.from_numpy(sequences.offsets[:-1][users])
         self._users = torch.from_numpy(users)
         self._items = torch.from_numpy(sequences.items)
-        self.length, self._sampler, self._negatives = length, sampler, negatives
+        self.length, self._sampler, self._negatives, self._shared = length, sampler, negatives, shared
 
     def __len__(self) -> int:
         return len(self._users)
 
     def batch(self, chosen: Tensor, generator: torch.Generator | None = None) -> Batch:
+        chosen = chosen[torch.argsort((self._stop[chosen] - self._start[chosen]).clamp(max=self.length + 1), stable=True)]
         start, stop = self._start[chosen], self._stop[chosen]
         longest = min(self.length + 1, int((stop - start).max()))
         batch = Batch(user=self._users[chosen] + 1, item=ending(self._items, start, stop, longest))
         if self._sampler is not None:
-            self._sampler.into(batch, (len(chosen), longest - 1, self._negatives), generator)
+            _draw(self._sampler, batch, (len(chosen), longest - 1), self._negatives, self._shared, generator)
         return batch
 
 
 class Steps:
-    """``Windows`` whose lists are compared with each other, place by place, and with ``negatives`` drawn for each place.
+    """``Windows`` whose lists are compared with each other, place by place, and with ``negatives`` drawn for a batch.
 
-    Batches have ``user [B]``, ``item [B, L + 1]``, ``column`` int64 ``[L, B + negatives]``: what is compared at each place, first each list's own
-    next item (0: none), and ``log_q`` of the same shape: the logarithm of how often that item is expected there.
+    Batches have ``user [B]``, ``item [B, L + 1]``, ``negative [negatives]``, and ``log_q [L, B + negatives]``: the logarithm of how often each list's
+    next item, and then what is drawn, is expected among all that is compared at a place.
     """
 
     def __init__(self, sequences: Sequences, length: int, sampler: Sampler, negatives: int = 0) -> None:
@@ -107,20 +109,24 @@ class Steps:
         batch = self._windows.batch(chosen, generator)
         after = batch["item"][:, 1:].T
         others = (after > 0).sum(1, keepdim=True)  # lists at each place
-        column = torch.cat((after, self._sampler.draw((len(after), self._negatives), generator)), 1)
+        batch["negative"] = self._sampler.draw((self._negatives,), generator)
+        column = torch.cat((after, batch["negative"].expand(len(after), -1)), 1)
         expected = others * self._share[column] + self._negatives * self._sampler.log_q[column].exp()
-        batch["column"], batch["log_q"] = column, expected.clamp(min=1e-12).log()
+        batch["log_q"] = expected.clamp(min=1e-12).log()
         return batch
 
 
 class Prefixes:
     """Each item but a list's first, and what came before it: ``history`` int64 ``[B, L]``, ``item [B]``, ``user [B]``.
 
-    L is ``length``, or less where no list of the batch is that long. With a ``sampler`` also ``negative [B, negatives]`` and ``log_q``, how likely
-    each is drawn. With ``later`` also ``later [B, later]``: the items after that one, 0 beyond the end of the list.
+    L is ``length``, or less where no list of the batch is that long; batches come in order of length. With a ``sampler`` also
+    ``negative [B, negatives]`` and ``log_q``, how likely each is drawn: ``[negatives]`` where they are ``shared`` by a batch. With
+    ``later`` also ``later [B, later]``: the items after that one, 0 beyond the end of the list.
     """
 
-    def __init__(self, sequences: Sequences, length: int, sampler: Sampler | None = None, negatives: int = 1, later: int = 0) -> None:
+    def __init__(
+        self, sequences: Sequences, length: int, sampler: Sampler | None = None, negatives: int = 1, shared: bool = False, later: int = 0
+    ) -> None:
         if length < 1 or negatives < 1:
             raise ValueError(f"length and negatives must be 1 or more, not {length} and {negatives}")
         users = np.repeat(np.arange(len(sequences)), np.diff(sequences.offsets))
@@ -129,12 +135,13 @@ class Prefixes:
         self._place, self._start, self._users = (torch.from_numpy(array) for array in (places, start[places], users[places]))
         self._stop = torch.from_numpy(sequences.offsets[1:][users[places]])
         self._items = torch.from_numpy(sequences.items)
-        self.length, self._sampler, self._negatives, self._later = length, sampler, negatives, later
+        self.length, self._sampler, self._negatives, self._shared, self._later = length, sampler, negatives, shared, later
 
     def __len__(self) -> int:
         return len(self._place)
 
     def batch(self, chosen: Tensor, generator: torch.Generator | None = None) -> Batch:
+        chosen = chosen[torch.argsort((self._place[chosen] - self._start[chosen]).clamp(max=self.length), stable=True)]
         place, start = self._place[chosen], self._start[chosen]
         history = ending(self._items, start, place, min(self.length, int((place - start).max())))
         batch = Batch(user=self._users[chosen] + 1, history=history, item=self._items[place] + 1)
@@ -142,7 +149,7 @@ class Prefixes:
             after = place[:, None] + torch.arange(1, self._later + 1)
             batch["later"] = torch.where(after < self._stop[chosen, None], self._items[after.clamp(max=len(self._items) - 1)] + 1, 0)
         if self._sampler is not None:
-            self._sampler.into(batch, (len(chosen), self._negatives), generator)
+            _draw(self._sampler, batch, (len(chosen),), self._negatives, self._shared, generator)
         return batch
 
 
@@ -209,6 +216,15 @@ class Taken:
         keys = users[:, None] * self._size + items
         place = torch.searchsorted(self._keys, keys).clamp_(max=len(self._keys) - 1)
         return self._keys[place] == keys
+
+
+def _draw(sampler: Sampler, batch: Batch, shape: tuple[int, ...], count: int, shared: bool, generator: torch.Generator | None) -> None:
+    """``negative`` and ``log_q`` into the batch: ``count`` for each place of this shape, or for all of them."""
+    if shared:
+        batch["negative"] = sampler.draw((count,), generator)
+        batch["log_q"] = sampler.log_q[batch["negative"]]
+    else:
+        sampler.into(batch, (*shape, count), generator)
 
 
 def ending(items: Tensor, start: Tensor, stop: Tensor, length: int) -> Tensor:

@@ -2,31 +2,57 @@
 
 from __future__ import annotations
 
-from torch import Tensor, inf
-from torch.nn import functional as F
+import math
+from collections.abc import Callable
 
+import torch
+from torch import Tensor, inf
+
+from palate.batch import Batch
 from palate.layers import losses
 from palate.layers.embedding import Table
+from palate.layers.scatter import Products
+from palate.layers.softmax import multinomial
 
-WIDE = 8  #: a row fetched for one product costs as much as so many products of a matrix
+SHORT = 8  #: lists up to this length are read together
+
+
+def piecewise(read: Callable[[Tensor], Tensor], ids: Tensor) -> Tensor:
+    """``read`` of ``ids [B, L]``, lists at the right in order of length, in pieces of like length, without columns that are padding alone.
+
+    A piece's longest list is at most half as long again as its shortest: of lists of all lengths most of a batch would be padding.
+    """
+    size = (ids > 0).sum(1)
+    step = (size.clamp(min=SHORT) / SHORT).log().div(math.log(1.5)).ceil()
+    counts = torch.unique_consecutive(step, return_counts=True)[1].tolist()
+    parts = zip(ids.split(counts), size.split(counts), strict=True)
+    return torch.cat([read(part[:, ids.shape[1] - max(int(sizes.max()), 1) :]) for part, sizes in parts])
+
+
+def drawn(batch: Batch, places: Tensor) -> tuple[Tensor, Tensor]:
+    """``negative`` and ``log_q`` of a batch as they are where all places share them, ``[N]``, or those of ``places [B, L]`` alone, ``[M, N]``."""
+    negative, log_q = batch["negative"], batch["log_q"]
+    return (negative, log_q) if negative.dim() == 1 else (negative[places], log_q[places])
 
 
 def compared(states: Tensor, table: Table, target: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
-    """Scores of the ids ``target [M]`` and ``negative [M, N]``: inner products of ``states [M, D]`` with their rows.
+    """Scores of the ids ``target [M]`` and of each one's own ``negative [M, N]``: inner products of ``states [M, D]`` with their rows.
 
-    Minus infinity where a negative is its own target, or none (0). Of a small table all scores are made and those that are asked for taken out.
+    Minus infinity where a negative is its own target, or none (0).
     """
-    if WIDE * negative.shape[1] >= len(table.weight):
-        scores = states @ table.weight.T
-        positive, against = scores.gather(1, target[:, None])[:, 0], scores.gather(1, negative)
-    else:
-        positive = (states * table(target, padding=0)).sum(1)
-        against = (table(negative, padding=0) @ states[:, :, None])[:, :, 0]
-    return positive, against.masked_fill((negative == target[:, None]) | (negative == 0), -inf)
+    scores: Tensor = Products.apply(states, table.weight, torch.cat((target[:, None], negative), 1))
+    return scores[:, 0], scores[:, 1:].masked_fill((negative == target[:, None]) | (negative == 0), -inf)
 
 
 def next_item(states: Tensor, table: Table, size: int, target: Tensor, negative: Tensor | None = None, log_q: Tensor | None = None) -> Tensor:
-    """Cross-entropy of ``target [M]`` (ids) among the ``size`` items; with ``negative [M, N]`` and their ``log_q`` among those drawn."""
+    """Cross-entropy of ``target [M]`` (ids) among the ``size`` items; with ``negative`` and ``log_q`` among those drawn.
+
+    These are ``[M, N]`` or, the same for all, ``[N]``: a product of two matrices compares with very many for the cost of a few that each has alone.
+    """
     if negative is None or log_q is None:
-        return F.cross_entropy(states @ table.weight[1 : size + 1].T, target - 1)
-    return losses.drawn_softmax(*compared(states, table, target, negative), log_q)
+        return multinomial(states, table.weight[1 : size + 1], target[:, None])
+    if negative.dim() > 1:
+        return losses.drawn_softmax(*compared(states, table, target, negative), log_q)
+    positive = (states * table(target, padding=0)).sum(1)
+    against = (states @ table(negative, padding=0).T).masked_fill(negative == target[:, None], -inf)
+    return losses.drawn_softmax(positive, against, log_q)

@@ -141,3 +141,46 @@ class Looked(torch.autograd.Function):
 
 def _sparse(rows: Tensor, sums: Tensor, shape: torch.Size) -> Tensor:
     return torch.sparse_coo_tensor(rows[None], sums, shape, check_invariants=False)
+
+
+class Products(torch.autograd.Function):
+    """``[N, L]``: the inner products of ``vectors [N, D]`` with the rows ``ids [N, L]`` of ``weight [V, D]``; the gradient has each row once."""
+
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor, weight: Tensor, ids: Tensor) -> Tensor:
+        ctx.save_for_backward(vectors, weight, ids)
+        return torch.from_numpy(_products(*(one.detach().contiguous().numpy() for one in (vectors, weight, ids))))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+        vectors, weight, ids = ctx.saved_tensors
+        rows, number = _numbered(ids.contiguous().numpy().ravel(), -1)
+        arrays = (one.detach().contiguous().numpy() for one in (gradient, vectors, weight, ids))
+        of_vectors, sums = _products_back(*arrays, number.reshape(ids.shape), len(rows))
+        return torch.from_numpy(of_vectors), _sparse(torch.from_numpy(rows), torch.from_numpy(sums), weight.shape), None
+
+
+@njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
+def _products(vectors, weight, ids):  # type: ignore[no-untyped-def]
+    found = np.empty(ids.shape, weight.dtype)
+    for n in range(len(ids)):
+        for m in range(ids.shape[1]):
+            row, total = ids[n, m], weight.dtype.type(0.0)
+            for d in range(weight.shape[1]):
+                total += vectors[n, d] * weight[row, d]
+            found[n, m] = total
+    return found
+
+
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def _products_back(gradient, vectors, weight, ids, number, size):  # type: ignore[no-untyped-def]
+    of_vectors, sums = np.zeros_like(vectors), np.zeros((size, weight.shape[1]), weight.dtype)
+    for n in range(len(ids)):
+        for m in range(ids.shape[1]):
+            row, place, pull = ids[n, m], number[n, m], gradient[n, m]
+            if pull == 0:  # no negative here
+                continue
+            for d in range(weight.shape[1]):
+                of_vectors[n, d] += pull * weight[row, d]
+                sums[place, d] += pull * vectors[n, d]
+    return of_vectors, sums

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, inf, nn
 from torch.nn import functional as F
 
 from palate.layers.towers import Dropout
@@ -39,7 +39,11 @@ class Block(nn.Module):
 
     def _attend(self, x: Tensor, seen: Tensor) -> Tensor:
         query, key, value = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in self.maps(x).chunk(3, 2))  # [B, heads, L, D / heads]
-        mixed = F.scaled_dot_product_attention(query, key, value, seen, dropout_p=self.rate if self.training else 0.0)
+        if self.training and self.rate:  # torch's own would draw each chance by itself, which costs more than the products
+            scores = (query @ key.transpose(2, 3) / key.shape[3] ** 0.5).masked_fill_(~seen, -inf)
+            mixed = self.dropout(scores.softmax(3)) @ value
+        else:
+            mixed = F.scaled_dot_product_attention(query, key, value, seen)
         return self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))
 
     def _think(self, x: Tensor) -> Tensor:
@@ -49,7 +53,8 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """``vectors [B, L, D]`` of events, the latest last, and ``there`` bool ``[B, L]`` to what each place knows ``[B, L, D]``.
 
-    A place's vector is learned by its distance from the end, at most ``length`` places. ``causal``: a place sees itself and those before it.
+    A place's vector is learned by its distance from the end, at most ``length`` places, from a start of this ``deviation``: that of the events, or
+    order counts for little at first. ``causal``: a place sees itself and those before it.
     """
 
     def __init__(
@@ -63,6 +68,7 @@ class Transformer(nn.Module):
         causal: bool = True,
         activation: Activation = "relu",
         before: bool = True,
+        deviation: float = 0.02,
     ) -> None:
         super().__init__()
         for name, value in {"length": length, "blocks": blocks, "heads": heads}.items():
@@ -70,7 +76,7 @@ class Transformer(nn.Module):
                 raise ValueError(f"{name} must be 1 or more, not {value}")
         if dim % heads:
             raise ValueError(f"dim must be a multiple of heads, not {dim} with {heads} heads")
-        self.places = nn.Parameter(torch.randn(length, dim) * 0.02)
+        self.places = nn.Parameter(torch.randn(length, dim) * deviation)
         self.blocks = nn.ModuleList([Block(dim, heads, inner or dim, dropout, activation, before) for _ in range(blocks)])
         self.last = nn.LayerNorm(dim, eps=1e-8) if before else nn.Identity()
         self.dropout = Dropout(dropout)

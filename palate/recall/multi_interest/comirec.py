@@ -19,7 +19,7 @@ from palate.datasets.negatives import Sampler
 from palate.datasets.sequences import Prefixes, Sequences
 from palate.layers.capsules import route
 from palate.layers.embedding import Table
-from palate.layers.foretelling import next_item
+from palate.layers.foretelling import next_item, piecewise
 from palate.layers.pooling import masked_softmax
 from palate.layers.towers import Dropout
 from palate.schema import nearest
@@ -30,11 +30,12 @@ class ComiRec(Recaller):
     """The score of item i is the largest of v_k' e_i over ``interests`` K vectors.
 
     ``extraction``: ``attention`` (SA: v_k weighs the items by softmax(w_k' tanh(W (e + place)))) or ``capsule`` (DR: ``rounds`` of dynamic routing
-    with a matrix for each capsule). In training the interest that likes the item best learns, its softmax sampled against ``negatives``.
+    with a matrix for each capsule). In training the interest that likes the item best learns, its softmax sampled against
+    ``negatives`` drawn for a batch.
     In a small world of users with three interests ``attention`` gains much over one vector, ``capsule`` did not within as many epochs.
 
-    ``diversity``: the list is the greedy one that maximises the scores plus so much for each pair of items of other categories, among the k best of
-    every interest. An item's score in it is its own less ``diversity`` times how many of its category stand before it, which is the same order.
+    ``diversity``: the list is the greedy one that maximises the scores plus so much for each pair of items of other categories, among the K k best
+    items. An item's score in it is its own less ``diversity`` times how many of its category stand before it, which is the same order.
     ``category``: the attribute of the items (of several values the first; an item without one is like no other). ``dim`` of items and interests;
     ``dropout`` of the vectors that are read (the paper has none); ``length``: the latest items that are read.
     """
@@ -51,7 +52,7 @@ class ComiRec(Recaller):
         rounds: int = 3,
         dropout: float = 0.1,
         length: int = 50,
-        negatives: int = 64,
+        negatives: int = 512,
         diversity: float = 0.0,
         category: str = "genres",
     ) -> None:
@@ -73,7 +74,7 @@ class ComiRec(Recaller):
         self.extract = self.by_attention if extraction == "attention" else self.by_capsules
 
     def learn_from(self, sequences: Sequences, sampler: Sampler) -> Prefixes:
-        return Prefixes(sequences, self.length, sampler, self.negatives)
+        return Prefixes(sequences, self.length, sampler, self.negatives, shared=True)
 
     def encode_users(self, batch: Batch) -> Tensor:
         ids = batch["history"]
@@ -88,7 +89,7 @@ class ComiRec(Recaller):
         return route(said, said.new_zeros(said.shape[:3]), there, self.rounds)
 
     def loss(self, batch: Batch) -> Tensor:
-        interests = self.encode_users(batch)
+        interests = piecewise(lambda ids: self.encode_users(Batch(history=ids)), batch["history"])
         best = (interests.detach() @ self.table(batch["item"], padding=0).detach()[..., None])[..., 0].argmax(1)  # [B]
         states = interests[torch.arange(len(best)), best]
         return next_item(states, self.table, self.n_items, batch["item"], batch["negative"], batch["log_q"])

@@ -15,7 +15,7 @@ from palate.datasets.interactions import Interactions
 from palate.datasets.negatives import Sampler
 from palate.datasets.sequences import Sequences, Windows
 from palate.layers.embedding import Table
-from palate.layers.foretelling import next_item
+from palate.layers.foretelling import next_item, piecewise
 from palate.layers.transformer import Transformer
 
 
@@ -23,7 +23,7 @@ class BERT4Rec(Recaller):
     """The score of item i at a masked place is gelu(h W + a)' m_i + b_i, h what the transformer knows there; what comes next is masked at the end.
 
     In training each item is masked with probability ``masked`` (at least the last one); in a share ``last`` of the lists the last item alone, as
-    when answering. The softmax is over all items, or, with ``negatives``, over so many drawn for each place by how likely each is. ``dim`` of items
+    when answering. The softmax is over all items, or, with ``negatives``, over so many drawn for a batch by how likely each is. ``dim`` of items
     and places, ``blocks`` of ``heads`` heads with inner layers of 4 ``dim``; ``length``: the latest items that are read. Beside
     the paper, which reads the ``length - 1`` latest, the mask that stands for the next item has a place of its own.
     """
@@ -50,11 +50,12 @@ class BERT4Rec(Recaller):
         self.dim, self.masked, self.last, self.negatives = dim, masked, last, negatives
         self.mask = self.n_items + 1
         self.table = Table(self.n_items + 2, dim + 1, sparse=negatives > 0, deviation=0.02)  # m and b side by side
+        self.table.weight.data[:, -1] = 0
         self.transformer = Transformer(dim, length + 1, blocks, heads, 4 * dim, dropout, causal=False, activation="gelu", before=False)
         self.out = nn.Linear(dim, dim)
 
     def learn_from(self, sequences: Sequences, sampler: Sampler) -> Windows:
-        return Windows(sequences, self.length, sampler if self.negatives else None, max(self.negatives, 1))
+        return Windows(sequences, self.length, sampler if self.negatives else None, max(self.negatives, 1), shared=True)
 
     def read(self, ids: Tensor) -> Tensor:
         """What each place of ``ids [B, L]`` says of the item there, ``[B, L, D + 1]``."""
@@ -72,11 +73,14 @@ class BERT4Rec(Recaller):
     def loss(self, batch: Batch) -> Tensor:
         items = batch["item"]
         hidden = self.hidden(items)
-        states, target = self.read(items.masked_fill(hidden, self.mask))[hidden], items[hidden]  # [M, D + 1], [M]
+        states = piecewise(lambda ids: self.read(ids)[ids == self.mask], items.masked_fill(hidden, self.mask))  # [M, D + 1]
+        target = items[hidden]  # [M]
         if not self.negatives:
             return next_item(states, self.table, self.n_items, target)
-        drawn = (torch.cat((batch[name][:, :1], batch[name]), 1)[hidden] for name in ("negative", "log_q"))  # none was drawn for the first place
-        return next_item(states, self.table, self.n_items, target, *drawn)
+        negative, log_q = batch["negative"], batch["log_q"]
+        if negative.dim() > 1:  # none was drawn for the first place
+            negative, log_q = (torch.cat((part[:, :1], part), 1)[hidden] for part in (negative, log_q))
+        return next_item(states, self.table, self.n_items, target, negative, log_q)
 
     def encode_users(self, batch: Batch) -> Tensor:
         return self.read(F.pad(batch["history"], (0, 1), value=self.mask))[:, -1]

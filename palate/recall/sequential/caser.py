@@ -58,6 +58,7 @@ class Caser(Recaller):
         self.reads = Table(self.n_items + 1, dim, deviation=1 / dim)
         self.users = Table(self.n_users + 1, dim, deviation=1 / dim) if users else None
         self.table = Table(self.n_items + 1, (1 + users) * dim + 1, sparse=loss != "full", deviation=1 / dim)  # w and b side by side
+        self.table.weight.data[:, -1] = 0
         self.across = nn.ModuleList(nn.Conv1d(dim, horizontal, height) for height in range(1, length + 1)) if horizontal else nn.ModuleList()
         self.along = nn.Parameter(torch.randn(vertical, length) / length) if vertical else None
         self.out = nn.Linear(horizontal * length + vertical * dim, dim)

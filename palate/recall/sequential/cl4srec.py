@@ -15,12 +15,13 @@ from palate.datasets.negatives import Sampler
 from palate.datasets.sequences import Sequences, Windows
 from palate.layers import losses
 from palate.layers.embedding import Table
-from palate.layers.foretelling import next_item
+from palate.layers.foretelling import drawn, next_item, piecewise
 from palate.layers.transformer import Transformer
 
 
 class CL4SRec(Recaller):
-    """Loss = next item at every place (softmax sampled against ``negatives``) + ``contrast`` times the InfoNCE of two views of each list.
+    """Loss = next item at every place (softmax sampled against ``negatives`` drawn for a batch) + ``contrast`` times the InfoNCE of two views of each
+    list.
 
     A view is one of three, by chance: a piece of a share ``crop`` of the list; the list with a share ``masked`` of its items hidden; the list with a
     piece of a share ``reorder`` shuffled. A list is what the last place knows; its inner products with the views of the other lists of the batch
@@ -38,7 +39,7 @@ class CL4SRec(Recaller):
         heads: int = 2,
         dropout: float = 0.2,
         length: int = 50,
-        negatives: int = 64,
+        negatives: int = 512,
         contrast: float = 0.1,
         temperature: float = 1.0,
         crop: float = 0.6,
@@ -57,10 +58,10 @@ class CL4SRec(Recaller):
         self.dim, self.negatives, self.contrast, self.temperature = dim, negatives, contrast, temperature
         self.crop, self.masked, self.reorder = crop, masked, reorder
         self.table = Table(self.n_items + 2, dim, deviation=0.02)  # the last one hides an item
-        self.transformer = Transformer(dim, length, blocks, heads, dropout=dropout)
+        self.transformer = Transformer(dim, length, blocks, heads, dropout=dropout, deviation=0.02 * dim**0.5)
 
     def learn_from(self, sequences: Sequences, sampler: Sampler) -> Windows:
-        return Windows(sequences, self.length, sampler, self.negatives)
+        return Windows(sequences, self.length, sampler, self.negatives, shared=True)
 
     def read(self, ids: Tensor) -> Tensor:
         """What each place of ``ids [B, L]`` knows, ``[B, L, D]``."""
@@ -92,11 +93,11 @@ class CL4SRec(Recaller):
     def loss(self, batch: Batch) -> Tensor:
         before, after = batch["item"][:, :-1], batch["item"][:, 1:]
         known = before > 0
-        drawn = batch["negative"][known], batch["log_q"][known]
-        told = next_item(self.read(before)[known], self.table, self.n_items, after[known], *drawn)
+        states = piecewise(lambda ids: self.read(ids)[ids > 0], before)
+        told = next_item(states, self.table, self.n_items, after[known], *drawn(batch, known))
         if not self.contrast:
             return told
-        one, other = (self.read(self.view(after))[:, -1] for _ in range(2))
+        one, other = (piecewise(lambda ids: self.read(self.view(ids))[:, -1], after) for _ in range(2))
         return told + self.contrast * losses.info_nce(one, other, self.temperature, within=True)
 
     def encode_users(self, batch: Batch) -> Tensor:

@@ -19,6 +19,7 @@ from palate.datasets.negatives import Sampler
 from palate.datasets.sequences import Sequences, Steps
 from palate.layers import losses
 from palate.layers.embedding import Table
+from palate.layers.foretelling import piecewise
 from palate.layers.towers import Dropout
 
 Loss = Literal["cross_entropy", "bpr", "top1", "bpr_max", "top1_max"]
@@ -29,7 +30,7 @@ class GRU4Rec(Recaller):
 
     Lists of a batch run side by side from the first item to the last, each a state of its own that begins at 0 (as the session-parallel batches of
     the paper do; but gradients go back through the whole list, and a step of the optimiser is taken after whole lists, not after every item).
-    What others have at the same step are the negatives, and ``negatives`` more drawn for each step; the recipe says how (the paper's
+    What others have at the same step are the negatives, and ``negatives`` more drawn for a batch; the recipe says how (the paper's
     popularity^a). ``loss``: ``cross_entropy`` (with ``log_q`` corrected for how often an item is expected among those compared), ``bpr``, ``top1``,
     ``bpr_max`` (with ``restraint`` on large scores) or ``top1_max``. ``tied``: the network reads the vectors m that it scores by (the paper's
     constrained embedding). ``dropout`` of what the network reads and of h.
@@ -60,6 +61,7 @@ class GRU4Rec(Recaller):
             raise ValueError(f"loss must be one of {', '.join(get_args(Loss))}, not {loss!r}")
         self.dim, self.kind, self.negatives, self.log_q, self.restraint = dim, loss, negatives, log_q, restraint
         self.table = Table(self.n_items + 1, dim + 1, deviation=0.1)  # m and b side by side
+        self.table.weight.data[:, -1] = 0
         self.reads = None if tied else Table(self.n_items + 1, dim, deviation=0.1)
         self.gru = nn.GRU(dim, dim, blocks, batch_first=True)
         self.dropout = Dropout(dropout)
@@ -77,17 +79,18 @@ class GRU4Rec(Recaller):
         return self.dropout(states.gather(1, ((place - ahead) % length)[..., None].expand_as(states)))
 
     def loss(self, batch: Batch) -> Tensor:
-        before, after = batch["item"][:, :-1], batch["item"][:, 1:].T  # [B, L], [L, B]
-        columns, there = batch["column"], before.T > 0  # [L, B + N]
-        states = F.pad(self.read(before), (0, 1), value=1.0).transpose(0, 1)  # [L, B, D + 1]
-        scores = states @ self.table(columns, padding=0).transpose(1, 2)  # [L, B, B + N]
-        if self.kind == "cross_entropy" and self.log_q:
-            scores = scores - batch["log_q"][:, None]
-        positive = scores.diagonal(0, 1, 2)[there]  # [M]
-        none = (columns[:, None] == after[:, :, None]) | (columns == 0)[:, None]
-        against = scores.masked_fill(none, -torch.inf)[there]  # [M, B + N]
+        before, after = batch["item"][:, :-1], batch["item"][:, 1:]  # [B, L]
+        place, row = (before.T > 0).nonzero(as_tuple=True)  # [M], [M]
+        length = before.shape[1]
+        states = piecewise(lambda ids: F.pad(self.read(ids), (0, 1, length - ids.shape[1], 0), value=1.0), before)  # [B, L, D + 1]
+        near = torch.einsum("bld,cld->lbc", states, self.table(after, padding=0))[place, row]  # [M, B]
+        scores = torch.cat((near, states[row, place] @ self.table(batch["negative"], padding=0).T), 1)  # [M, B + N]
+        own, others = after[row, place][:, None], after.T[place]
+        none = torch.cat(((others == own) | (others == 0), batch["negative"] == own), 1)
         if self.kind == "cross_entropy":
-            return (torch.logsumexp(torch.cat((positive[:, None], against), 1), 1) - positive).mean()
+            corrected = scores - batch["log_q"][place] if self.log_q else scores
+            return F.cross_entropy(corrected.masked_fill_(none.scatter_(1, row[:, None], False), -torch.inf), row)
+        positive, against = scores.gather(1, row[:, None])[:, 0], scores.masked_fill(none, -torch.inf)
         if self.kind == "bpr_max":
             return losses.bpr_max(positive, against, self.restraint)
         return {"bpr": losses.bpr, "top1": losses.top1, "top1_max": losses.top1_max}[self.kind](positive, against)

@@ -14,7 +14,7 @@ from palate.datasets.interactions import Interactions
 from palate.datasets.negatives import Sampler
 from palate.datasets.sequences import Sequences, Windows
 from palate.layers.embedding import Table
-from palate.layers.foretelling import next_item
+from palate.layers.foretelling import drawn, next_item, piecewise
 from palate.layers.towers import Dropout
 
 
@@ -41,7 +41,7 @@ class NextItNet(Recaller):
 
     One block for each of ``dilations``, its two convolutions of width ``kernel`` with holes of that size and twice that size. ``dim`` of the items
     and of every layer; ``dropout`` of the vectors that are read; ``length``: the latest items that are read. The softmax at every place is over all
-    items, or, with ``negatives``, over so many drawn for each place by how likely each is.
+    items, or, with ``negatives``, over so many drawn for a batch by how likely each is.
     """
 
     examples = Windows
@@ -65,11 +65,12 @@ class NextItNet(Recaller):
         self.negatives = negatives
         self.reads = Table(self.n_items + 1, dim, deviation=0.1)
         self.table = Table(self.n_items + 1, dim + 1, sparse=negatives > 0, deviation=0.1)  # w and b side by side
+        self.table.weight.data[:, -1] = 0
         self.blocks = nn.ModuleList(Residual(dim, kernel, dilation) for dilation in dilations)
         self.dropout = Dropout(dropout)
 
     def learn_from(self, sequences: Sequences, sampler: Sampler) -> Windows:
-        return Windows(sequences, self.length, sampler if self.negatives else None, max(self.negatives, 1))
+        return Windows(sequences, self.length, sampler if self.negatives else None, max(self.negatives, 1), shared=True)
 
     def read(self, ids: Tensor) -> Tensor:
         """What each place of ``ids [B, L]`` knows, ``[B, L, D + 1]``, the last entry 1."""
@@ -81,8 +82,8 @@ class NextItNet(Recaller):
     def loss(self, batch: Batch) -> Tensor:
         before, after = batch["item"][:, :-1], batch["item"][:, 1:]
         known = before > 0
-        drawn = (batch["negative"][known], batch["log_q"][known]) if self.negatives else ()
-        return next_item(self.read(before)[known], self.table, self.n_items, after[known], *drawn)
+        states = piecewise(lambda ids: self.read(ids)[ids > 0], before)
+        return next_item(states, self.table, self.n_items, after[known], *(drawn(batch, known) if self.negatives else ()))
 
     def encode_users(self, batch: Batch) -> Tensor:
         return self.read(batch["history"])[:, -1]

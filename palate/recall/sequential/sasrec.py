@@ -18,7 +18,7 @@ from palate.datasets.negatives import Sampler
 from palate.datasets.sequences import Sequences, Windows
 from palate.layers import losses
 from palate.layers.embedding import Table
-from palate.layers.foretelling import compared, next_item
+from palate.layers.foretelling import compared, drawn, next_item, piecewise
 from palate.layers.transformer import Transformer
 
 
@@ -27,8 +27,8 @@ class SASRec(Recaller):
 
     ``dim`` of items and places, ``blocks`` of ``heads`` heads, ``dropout``; ``length``: the latest items that are read. ``loss``: ``binary`` (log
     loss against ``negatives`` drawn for each place; 1 is the paper's), ``gbce`` (the same with the positive's probability to the power that
-    ``calibration`` t gives), ``sampled`` (softmax over the positive and the negatives, by how likely each is drawn) or ``full`` (softmax over all
-    items).
+    ``calibration`` t gives), ``sampled`` (softmax over the positive and ``negatives`` drawn for a batch, by how likely each is) or ``full`` (softmax
+    over all items).
     """
 
     examples = Windows
@@ -54,10 +54,10 @@ class SASRec(Recaller):
             raise ValueError(f"negatives must be 1 or more, not {negatives}")
         self.dim, self.kind, self.negatives, self.calibration = dim, loss, negatives, calibration
         self.table = Table(self.n_items + 1, dim, sparse=loss != "full", deviation=0.02)
-        self.transformer = Transformer(dim, length, blocks, heads, dropout=dropout)
+        self.transformer = Transformer(dim, length, blocks, heads, dropout=dropout, deviation=0.02 * dim**0.5)
 
     def learn_from(self, sequences: Sequences, sampler: Sampler) -> Windows:
-        return Windows(sequences, self.length, None if self.kind == "full" else sampler, self.negatives)
+        return Windows(sequences, self.length, None if self.kind == "full" else sampler, self.negatives, shared=self.kind == "sampled")
 
     def read(self, ids: Tensor) -> Tensor:
         """What each place of ``ids [B, L]`` knows, ``[B, L, D]``."""
@@ -66,12 +66,12 @@ class SASRec(Recaller):
     def loss(self, batch: Batch) -> Tensor:
         before, after = batch["item"][:, :-1], batch["item"][:, 1:]
         known = before > 0
-        states, target = self.read(before)[known], after[known]  # [M, D], [M]
+        states, target = piecewise(lambda ids: self.read(ids)[ids > 0], before), after[known]  # [M, D], [M]
         if self.kind == "full":
             return next_item(states, self.table, self.n_items, target)
-        negative = batch["negative"][known]  # [M, N]
         if self.kind == "sampled":
-            return next_item(states, self.table, self.n_items, target, negative, batch["log_q"][known])
+            return next_item(states, self.table, self.n_items, target, *drawn(batch, known))
+        negative = batch["negative"][known]  # [M, N]
         share = self.calibration if self.kind == "gbce" else 0.0
         return losses.gbce(*compared(states, self.table, target, negative), 1 + share * (self.negatives / max(self.n_items - 1, 1) - 1))
 

@@ -14,7 +14,7 @@ from palate.datasets.interactions import Interactions
 from palate.datasets.negatives import Sampler
 from palate.datasets.sequences import Prefixes, Sequences
 from palate.layers.embedding import Table
-from palate.layers.foretelling import next_item
+from palate.layers.foretelling import next_item, piecewise
 from palate.layers.towers import Dropout
 
 
@@ -24,7 +24,7 @@ class SRGNN(Recaller):
     Within a session an item is one node, however often it was taken; its vector is passed ``steps`` times through a gated cell that sees what its
     neighbours say along edges in (each weighing its share of the edges that come in) and along edges out. With 0 steps the vectors are as they
     are. ``dim`` of the items; ``dropout`` of the vectors that are read (the paper has none); ``length``: the latest items that are read. The softmax
-    is over all items, or, with ``negatives``, over so many drawn for each example by how likely each is.
+    is over all items, or, with ``negatives``, over so many drawn for a batch by how likely each is.
     """
 
     examples = Prefixes
@@ -43,7 +43,7 @@ class SRGNN(Recaller):
         self.dropout = Dropout(dropout)
 
     def learn_from(self, sequences: Sequences, sampler: Sampler) -> Prefixes:
-        return Prefixes(sequences, self.length, sampler if self.negatives else None, max(self.negatives, 1))
+        return Prefixes(sequences, self.length, sampler if self.negatives else None, max(self.negatives, 1), shared=True)
 
     def graph(self, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The place of each item's node ``[B, L]`` (where it was taken first), and the weights of edges in and out, ``[B, L, L]`` node by node."""
@@ -69,8 +69,8 @@ class SRGNN(Recaller):
         return self.out(torch.cat((last, (strength * vectors).sum(1)), 1))
 
     def loss(self, batch: Batch) -> Tensor:
-        drawn = (batch["negative"], batch["log_q"]) if self.negatives else ()
-        return next_item(self.encode_users(batch), self.table, self.n_items, batch["item"], *drawn)
+        states = piecewise(lambda ids: self.encode_users(Batch(history=ids)), batch["history"])
+        return next_item(states, self.table, self.n_items, batch["item"], *((batch["negative"], batch["log_q"]) if self.negatives else ()))
 
     def encode_items(self) -> Tensor:
         return self.table.weight[1:]

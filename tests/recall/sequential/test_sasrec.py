@@ -66,11 +66,13 @@ def test_the_losses_by_hand() -> None:
             terms.append(-power * math.log(torch.sigmoid(own.detach().double())))
             terms += [-math.log(1 - torch.sigmoid(other.double())) for other in others]
         assert float(model.loss(batch)) == pytest.approx(np.mean(terms), rel=1e-4)
-    model, terms = made(loss="sampled", negatives=3), []
-    for own, others, log_q in scored(model, batch):
-        total = own.exp() + sum(other.exp() / (3 * math.exp(q)) for other, q in zip(others, log_q, strict=True))
-        terms.append(-math.log(own.exp() / total))
-    assert float(model.loss(batch)) == pytest.approx(np.mean(terms), rel=1e-4)
+    for one in (batch, Batch(batch, negative=batch["negative"][0, 1], log_q=batch["log_q"][0, 1])):  # drawn for each place, or for all
+        every = Batch(one, **{name: one[name].expand(batch[name].shape) for name in ("negative", "log_q")})
+        model, terms = made(loss="sampled", negatives=3), []
+        for own, others, log_q in scored(model, every):
+            total = own.exp() + sum(other.exp() / (3 * math.exp(q)) for other, q in zip(others, log_q, strict=True))
+            terms.append(-math.log(own.exp() / total))
+        assert float(model.loss(one)) == pytest.approx(np.mean(terms), rel=1e-4)
     model = made(loss="full")
     terms = []
     for row in batch["item"].tolist():
