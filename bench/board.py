@@ -119,9 +119,10 @@ def ctr(lines: Sequence[Line]) -> list[Row]:
                 rows.append(Row(title, shown, f"{row.source.split(',')[0]} {theirs:.4f}", ours / theirs, target, met, f"{seeds}; {cost}"))
             elif "minus_deepfm" in mine[0]:
                 line = mine[0]
-                gap = f"DeepFM {line[name] - line['minus_deepfm']:.4f}"
-                how = f"{seeds}; difference {line['minus_deepfm']:+.4f} [{line['low']:+.4f}, {line['high']:+.4f}]; {cost}"
-                rows.append(Row(title, shown, gap, ours / (ours - line["minus_deepfm"]), "above DeepFM, 95 % sure", line["low"] > 0, how))
+                for short, whose in {"plain": "DeepFM without histories", "deepfm": "DeepFM with them pooled"}.items():
+                    more, low, high = (line[f"{key}_{short}"] for key in ("minus", "low", "high"))
+                    how = f"{seeds}; difference {more:+.4f} [{low:+.4f}, {high:+.4f}]; {cost}"
+                    rows.append(Row(title, shown, f"{whose} {ours - more:.4f}", ours / (ours - more), "above it, 95 % sure", low > 0, how))
             else:
                 rows.append(Row(title, shown, protocol=f"{seeds}; {cost}"))
         rate, name = SPEED.get(row.model), "rows_per_cpu_second"

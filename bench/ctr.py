@@ -3,8 +3,9 @@
     python -m bench.ctr [--rows NAME,...] [--seeds 3] [--data-dir FOLDER] [--bench-dir FOLDER] [--peers FOLDER] [--kept FILE]
 
 Rows are those of ``palate reproduce --list``. ``--kept`` names earlier results: what stands there with the same settings is printed again and
-not run, so a bench that was stopped goes on where it was. Rows of ``ml1m`` are compared with DeepFM's, difference of AUC with an interval over
-users. ``--peers`` (environments of ``peers/setup_peers.sh``) runs RecBole, torch-rechub and xlearn between ours. One JSON line a run.
+not run, so a bench that was stopped goes on where it was. Rows of ``ml1m`` are compared with DeepFM's, which reads the histories pooled or not at
+all: difference of AUC with an interval over users. ``--peers`` (environments of ``peers/setup_peers.sh``) runs RecBole, torch-rechub and xlearn
+between ours. One JSON line a run.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from palate.datasets.clicks import NoData
 from palate.datasets.pointwise import Pointwise
 from palate.evaluation.metrics.rating import auc
 
-ONCE = ("ml1m", "anime", "anime-scenes", "anime-stars")  #: cases whose runs are long: one seed
-BASE = "deepfm-ml1m"  #: what the behaviour models are compared with
+ONCE = ("ml1m-plain", "ml1m", "anime", "anime-scenes", "anime-stars")  #: cases whose runs are long: one seed
+BASES = {"plain": "deepfm-ml1m-plain", "deepfm": "deepfm-ml1m"}  #: what the behaviour models are compared with: DeepFM without histories and with
 SCRATCH = Path(tempfile.gettempdir()) / "palate-bench-predictions"
 PEERS = (  # environment, command, case, and which of its models stand beside which of ours
     ("rb", ("run_recbole.py", "{model}", "ctr", "10"), "ml100k", {"WideDeep": "WideDeep", "DeepFM": "DeepFM", "DCNV2": "DCNv2"}),
@@ -51,12 +52,13 @@ def one(name: str, seed: int, data_dir: Path) -> dict[str, Any]:
     data = reproduce.CASES[row.case](data_dir, lambda line: None)
     kept: dict[str, Any] = {}
     found = reproduce.run(row, data, seed, keep=lambda predicted: kept.update(test=predicted))
-    if row.case == "ml1m":
+    if row.case in ("ml1m", "ml1m-plain"):
         SCRATCH.mkdir(exist_ok=True)
         save_file({"test": kept["test"]}, SCRATCH / f"{name}-{settings(row)}-{seed}.safetensors")
-        if name != BASE:
-            base = load_file(SCRATCH / f"{BASE}-{settings(reproduce.find(BASE))}-{seed}.safetensors")["test"]
-            found |= interval(data.parts["test"], kept["test"][:, 0], base[:, 0])
+        for short, base in BASES.items() if name not in BASES.values() else ():
+            theirs = load_file(SCRATCH / f"{base}-{settings(reproduce.find(base))}-{seed}.safetensors")["test"]
+            apart = interval(data.parts["test"], kept["test"][:, 0], theirs[:, 0])
+            found |= {f"{key}_{short}": value for key, value in apart.items()}
     return found | {"bench": "ctr", "by": "palate", "settings": settings(row)}
 
 
@@ -69,7 +71,7 @@ def interval(test: Pointwise, ours: Any, base: Any, samples: int = 200) -> dict[
         weights = np.bincount(rng.integers(0, len(users), len(users)), minlength=len(users))[owner].astype(np.float64)
         drawn.append(auc(labels, ours, weights) - auc(labels, base, weights))
     low, high = np.percentile(drawn, [2.5, 97.5])
-    return {"minus_deepfm": round(auc(labels, ours) - auc(labels, base), 5), "low": round(float(low), 5), "high": round(float(high), 5)}
+    return {"minus": round(auc(labels, ours) - auc(labels, base), 5), "low": round(float(low), 5), "high": round(float(high), 5)}
 
 
 def alone(name: str, seed: int, data_dir: Path) -> dict[str, Any]:

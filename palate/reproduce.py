@@ -65,10 +65,17 @@ def _anime_stars(data_dir: Path | None, report: clicks.Report) -> Clicks:
     return clicks.anime(data_dir, report, stars=True)
 
 
+def _ml1m_plain(data_dir: Path | None, report: clicks.Report) -> Clicks:
+    """The same rows, and nothing of what the user rated before."""
+    found = clicks.ml1m(data_dir, report)
+    return replace(found, schema=found.schema.without(["history*"]))
+
+
 CASES: dict[str, Callable[[Path | None, clicks.Report], Clicks]] = {
     "ml100k": clicks.ml100k,
     "ml100k-two": clicks.ml100k_two_tasks,
     "ml1m": clicks.ml1m,
+    "ml1m-plain": _ml1m_plain,
     "anime": clicks.anime,
     "anime-scenes": _anime_scenes,
     "anime-stars": _anime_stars,
@@ -101,6 +108,7 @@ ROWS: tuple[Row, ...] = (
     *(Row("anime-scenes", model, training=LONG) for model in ("MLP", "STAR", "PEPNet")),
     Row("anime-stars", "MLP", training=LONG),
     Row("anime-stars", "WatchTime", options=WIDE | {"form": "exact"}, training=LONG),  # four in five are rated: the known form is far above
+    Row("ml1m-plain", "DeepFM", training=LONG),
     *(Row("ml1m", model, training=LONG) for model in ("DeepFM", "YouTubeRank", "DIN", "SIM", "CAN")),
     *(
         Row("ml1m", model, training=LONG | {"epochs": epochs}) for model, epochs in (("DIEN", 4), ("ConvLSTM", 4), ("MIMN", 2))
