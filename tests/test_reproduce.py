@@ -62,9 +62,9 @@ def test_the_interval_of_a_model_against_itself_is_nothing_and_against_chance_is
     truth = test.labels.take(torch.arange(600))["label:click"].numpy()
     noise = np.random.default_rng(1).random(600)
     same = ctr.interval(test, noise, noise)
-    assert (same["minus_deepfm"], same["low"], same["high"]) == (0.0, 0.0, 0.0)
+    assert (same["minus"], same["low"], same["high"]) == (0.0, 0.0, 0.0)
     better = ctr.interval(test, truth + 0.1 * noise, noise)
-    assert 0.3 < better["low"] < better["minus_deepfm"] < better["high"] < 0.7
+    assert 0.3 < better["low"] < better["minus"] < better["high"] < 0.7
 
 
 def test_the_list_and_a_misspelt_row() -> None:
