@@ -165,7 +165,7 @@ class LeanTower:
         found = self.fields(columns)
         if found is None:
             return None
-        values: Floats = found.reshape(len(found), -1)
+        values: Floats = found.reshape(len(found), found.shape[1] * found.shape[2])  # -1 would not do for nobody
         for place, (weight, bias) in enumerate(self.layers):
             values = _dense(values, weight, bias, place > 0)
         if self.normalise:
@@ -219,7 +219,7 @@ class LeanHalves:
         """``[N, W]`` of fields ``[N, F, D]``."""
         into = fields[:, :, : self.depth]
         weight = self._first[source.places.numpy()].reshape(-1, self.hidden)
-        first = into.reshape(len(into), -1) @ weight if len(source.names) else np.zeros((len(into), self.hidden), np.float32)
+        first = into.reshape(len(into), len(weight)) @ weight if len(source.names) else np.zeros((len(into), self.hidden), np.float32)
         if not self.linear:
             return np.ascontiguousarray(first)
         return np.concatenate([fields[:, :, self.depth :].sum(1), first, into.sum(1), np.square(into).sum(1)], 1, dtype=np.float32)

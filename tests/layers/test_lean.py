@@ -50,12 +50,12 @@ def strange(model: Any) -> Any:
 
 
 @pytest.mark.parametrize("options", [{}, {"hidden": (33,), "normalise": False}, {"hidden": ()}])
-@pytest.mark.parametrize("size", [1, 5])
+@pytest.mark.parametrize("size", [0, 1, 5])
 def test_a_tower(options: dict[str, Any], size: int) -> None:
     model = strange(DSSM(SCHEMA, dim=6, **options))
     columns = made(USER, size)
-    columns["past"][0] = 0  # a user without a past
-    columns["age"][0] = np.nan
+    columns["past"][:1] = 0  # a user without a past
+    columns["age"][:1] = np.nan
     lean = model.exported()
     assert lean is not None
     found = lean(columns)
@@ -64,7 +64,7 @@ def test_a_tower(options: dict[str, Any], size: int) -> None:
     assert found is not None
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=1e-5)
-    np.testing.assert_allclose(expected[0], lean({name: values[:1] for name, values in columns.items()})[0], atol=1e-5)
+    np.testing.assert_allclose(expected[:1], lean({name: values[:1] for name, values in columns.items()}), atol=1e-5)
 
 
 @pytest.mark.parametrize(("model", "options"), [(DeepFM, {}), (DeepFM, {"hidden": (9, 5), "dim": 3}), (MLP, {}), (MLP, {"hidden": (6, 5, 4)})])
@@ -85,6 +85,13 @@ def test_a_ranker(model: Any, options: dict[str, Any], lengths: tuple[int, ...])
     assert found is not None
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert expected.std() > 0.01
+
+
+def test_a_ranker_asked_by_nobody() -> None:
+    lean = strange(DeepFM(SCHEMA)).exported()
+    found = lean(made(USER, 0), made(PAIR, 0), np.zeros((5, 2 + 256 + 16 + 16), np.float32), np.empty(0, np.int64), np.zeros(1, np.int64))
+    assert found is not None
+    assert found.shape == (0, 2)
 
 
 def test_what_the_layers_have_to_judge_is_left_to_them() -> None:
