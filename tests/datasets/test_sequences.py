@@ -60,6 +60,20 @@ def test_prefixes_are_what_came_before_each_item(users: list[list[int]], length:
         assert [(int(user) - 1, rows_of(history), int(item) - 1) for user, history, item in rows] == wanted
 
 
+@pytest.mark.parametrize("cls", [Windows, Prefixes])
+def test_shared_draws_are_one_set_for_a_batch_whose_lists_come_in_order_of_length(cls: type[Windows] | type[Prefixes]) -> None:
+    data = made([[0, 1, 2, 3, 4], [4, 5], [6, 7, 8]])
+    sampler = Sampler(torch.from_numpy(data.counts), {"popularity": 1.0})
+    batch = cls(data, 9, sampler, 50, shared=True).batch(torch.tensor([0, 2, 1]), torch.Generator().manual_seed(0))
+    sizes = (batch["item" if cls is Windows else "history"] > 0).sum(1)
+    assert len(sizes.unique()) > 1
+    assert bool((sizes.diff() >= 0).all())
+    assert batch["negative"].shape == (50,)
+    assert torch.equal(batch["log_q"], sampler.log_q[batch["negative"]])
+    own = cls(data, 9, sampler, 50).batch(torch.tensor([0, 2, 1]))["negative"]
+    assert own.shape == ((3, 4, 50) if cls is Windows else (3, 50))
+
+
 @settings(max_examples=60, deadline=None)
 @given(lists, st.integers(0, 4))
 def test_a_bag_holds_each_item_once(users: list[list[int]], most: int) -> None:
