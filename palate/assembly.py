@@ -47,6 +47,9 @@ class Showing:
     def __getattr__(self, name: str) -> Any:
         if name in ("add", "remove"):
             return getattr(self.retriever, name)
+        if name == "grounds":
+            grounds = self.retriever.grounds  # type: ignore[attr-defined]
+            return lambda request, candidates: grounds(request.showing(self.taken), candidates)
         raise AttributeError(name)
 
 

@@ -197,6 +197,20 @@ class Request:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Grounds:
+    """Why each of N candidates is offered: ``items`` int64 ``[N]`` the item of the history that speaks most for it (-1: none), ``strength`` float32
+    ``[N]`` how much, in the model's own measure (0: nothing does). ``text`` says it, of ``{item}`` and ``{strength}``."""
+
+    items: Ints
+    strength: Floats
+    text: str = "goes with {item}"
+
+    @classmethod
+    def none(cls, size: int) -> Grounds:
+        return cls(np.full(size, -1, np.int64), np.zeros(size, np.float32))
+
+
 class Picked(Mapping[str, NDArray[Any]]):
     """Columns of chosen candidates, each gathered when it is first read: of most of them a page's few rows are all that is ever wanted.
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from palate.batch import Batch
-from palate.candidates import Candidates, Floats, Ints, Ragged, Request, offsets_of
+from palate.candidates import Candidates, Floats, Grounds, Ints, Ragged, Request, offsets_of
 from palate.datasets.interactions import Interactions
 from palate.datasets.negatives import Sampler
 from palate.datasets.pairs import Pairs
@@ -235,6 +235,7 @@ class Recaller(Model):
             took = np.concatenate(([False], np.diff(interactions.offsets) > 0))
             self.register_buffer("fitted_users", torch.from_numpy(took))
         self._vectors: Tensor | None = None
+        self._lengths: Tensor | None = None  # [I], of these vectors
         self._index: Nearby | None = None
 
     def learn_from(self, sequences: Sequences, sampler: Sampler) -> Examples:
@@ -264,7 +265,7 @@ class Recaller(Model):
         return self._vectors
 
     def train(self, mode: bool = True) -> Self:
-        self._vectors = None
+        self._vectors = self._lengths = None
         return super().train(mode)
 
     @property
@@ -292,6 +293,8 @@ class Recaller(Model):
         return batch
 
     def retrieve(self, request: Request, k: int) -> Candidates:
+        if not len(request):
+            return Candidates.empty(0)
         batch = self.asked(request)
         known = ((batch["history"] > 0).any(1) | (batch["user"] > 0 if self.personal else False)).numpy()
         with torch.inference_mode():
@@ -303,12 +306,38 @@ class Recaller(Model):
                 )
         return found if known.all() else found.take(np.flatnonzero(known[found.requests]))
 
+    def speaks(self, batch: Batch, items: Tensor) -> Tensor:
+        """How much each place of ``history [B, L]`` speaks for each of ``items [B, C]`` (ids), ``[B, C, L]``; of padding it does not matter.
+
+        The cosine of their vectors, unless a model knows better, such as one that attends.
+        """
+        own, asked = (torch.nn.functional.normalize(self.item_vectors()[(ids - 1).clamp(min=0)], dim=-1) for ids in (batch["history"], items))
+        return asked @ own.transpose(1, 2)
+
+    def grounds(self, request: Request, candidates: Candidates) -> Grounds:
+        """For each candidate the item of the history that ``speaks`` most for it; for none where scores are no inner product."""
+        found, batch, owner = Grounds.none(len(candidates.items)), self.asked(request), candidates.requests
+        place = np.arange(len(owner)) - candidates.offsets[owner]
+        ids = np.zeros((len(request), int(np.diff(candidates.offsets).max(initial=0))), np.int64)
+        ids[owner, place] = np.where(candidates.items < self.n_items, candidates.items + 1, 0)
+        if self.inner and ids.size:
+            items, history = torch.from_numpy(ids)[:, :, None], batch["history"][:, None]
+            with torch.inference_mode():
+                told = self.speaks(batch, items[:, :, 0]).masked_fill((history == 0) | (items == 0) | (history == items), 0.0)
+            strength, at = (values.numpy()[owner, place] for values in told.max(2))
+            found.items[:] = np.where(strength > 0, batch["history"].numpy()[owner, at] - 1, -1)
+            found.strength[:] = np.maximum(strength, 0)
+        return found
+
     def similar(self, item: int, k: int) -> tuple[Ints, Floats]:
         """Items whose vectors point the same way: int64 rows and cosines, best first; nothing for an item that was not there at fitting."""
         if not self.inner or not 0 <= item < self.n_items:
             return np.empty(0, np.int64), np.empty(0, np.float32)
-        vectors = torch.nn.functional.normalize(self.item_vectors().detach(), dim=1)
-        found = best_of(lambda _start, _stop: (vectors @ vectors[item])[None].numpy(), 1, self.n_items, k, Ragged.of([[item]]))
+        vectors = self.item_vectors().detach()
+        if self._lengths is None or self.training:
+            self._lengths = vectors.norm(dim=1).clamp(min=1e-12)
+        cosines = (vectors @ (vectors[item] / self._lengths[item])) / self._lengths
+        found = best_of(lambda _start, _stop: cosines[None].numpy(), 1, self.n_items, k, Ragged.of([[item]]))
         return found.items, found.scores
 
 
@@ -362,6 +391,13 @@ class Similar(Protocol):
     """Optional, for a Retriever that knows which items go with an item."""
 
     def similar(self, item: int, k: int) -> tuple[Ints, np.ndarray[Any, Any]]: ...  # rows [<=k], scores, best first
+
+
+@runtime_checkable
+class Grounded(Protocol):
+    """Optional, for a Retriever that can say why it offers an item: asked only about what it offered."""
+
+    def grounds(self, request: Request, candidates: Candidates) -> Grounds: ...
 
 
 class Step(Protocol):

@@ -1,60 +1,59 @@
-"""Explain: one short reason for each item, from what the routes said of it and from which item of the history goes with it."""
+"""Explain: one short reason for each item, from what the routes said of it and from which item of the history speaks for it."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from palate.candidates import Candidates, Request
-from palate.contracts import Similar
+from palate.contracts import Grounded
 from palate.funnel.funnel import Route
 
-LOOKED_BACK = 30  #: latest history items that are asked what goes with them
-NEAR = 100  #: items that count as going with one
+_log = logging.getLogger("palate.funnel")
 
 
 class Reasons:
     """``Explains`` over a funnel's routes. ``name(row)`` is what an item is called in a sentence.
 
-    An item for which a route that knows similar items finds a companion in the history is explained by it ("goes with ..."), the strongest
-    of the first such route; any other by the route that placed it highest.
+    An item is explained by the grounds of the route that placed it highest among those that have any ("goes with ..."), and else by the route that
+    placed it highest at all. A route whose grounds fail has none.
     """
 
     def __init__(self, routes: Sequence[Route], name: Callable[[int], str]) -> None:
         self.routes, self.name = tuple(routes), name
-        self._similar = next((route.retriever for route in self.routes if isinstance(route.retriever, Similar)), None)
 
     def explain(self, request: Request, candidates: Candidates) -> list[str]:
         """One reason for each candidate ``[N]``."""
-        found = []
-        for b in range(len(request)):
-            past = request.histories.items[request.histories.offsets[b] : request.histories.offsets[b + 1]]
-            mine = range(int(candidates.offsets[b]), int(candidates.offsets[b + 1]))
-            companions = self._companions(past[-LOOKED_BACK:].tolist(), {int(candidates.items[n]) for n in mine})
-            for n in mine:
-                item = int(candidates.items[n])
-                found.append(f"goes with {self.name(companions[item])}" if item in companions else self._place(candidates, n))
+        size = len(candidates.items)
+        best, found = np.full(size, np.inf), ["from the stored list"] * size
+        for grounded in (False, True):  # what has grounds goes before what has not
+            if grounded:
+                best[:] = np.inf
+            for route in self.routes:
+                ranks = candidates.columns.get(f"{route.name}.rank")
+                if ranks is None:
+                    continue
+                better = np.flatnonzero(np.asarray(ranks) < best)  # not where it is NaN
+                texts = (
+                    self._grounds(route, request, candidates.take(better))
+                    if grounded
+                    else [f"place {int(ranks[n]) + 1} of {route.name}" for n in better]
+                )
+                for n, text in zip(better.tolist(), texts, strict=True):
+                    if text is not None:
+                        best[n], found[n] = ranks[n], text
         return found
 
-    def _companions(self, past: Sequence[int], wanted: set[int]) -> dict[int, int]:
-        """For each wanted item the history item that it goes with most, where there is one."""
-        best: dict[int, tuple[float, int]] = {}
-        if self._similar is not None:
-            for other in dict.fromkeys(row for row in reversed(past) if row >= 0):
-                rows, scores = self._similar.similar(other, NEAR)
-                for row, score in zip(rows.tolist(), np.asarray(scores).tolist(), strict=True):
-                    if row in wanted and row != other and score > best.get(row, (0.0, 0))[0]:
-                        best[row] = (score, other)
-        return {row: other for row, (_, other) in best.items()}
-
-    def _place(self, candidates: Candidates, n: int) -> str:
-        places = {}
-        for route in self.routes:
-            rank = candidates.columns.get(f"{route.name}.rank")
-            if rank is not None and not np.isnan(rank[n]):
-                places[route.name] = int(rank[n]) + 1
-        if not places:
-            return "from the stored list"
-        name = min(places, key=places.__getitem__)
-        return f"place {places[name]} of {name}"
+    def _grounds(self, route: Route, request: Request, candidates: Candidates) -> Sequence[str | None]:
+        nothing = [None] * len(candidates.items)
+        if not nothing or not isinstance(route.retriever, Grounded):
+            return nothing
+        try:
+            said = route.retriever.grounds(request.showing(route.taken), candidates)
+        except Exception as error:  # a page without reasons is a page
+            _log.warning("route %s cannot say why", route.name, exc_info=error)
+            return nothing
+        told = zip(said.items.tolist(), said.strength.tolist(), strict=True)
+        return [said.text.format(item=self.name(row) if row >= 0 else "", strength=strength) if strength > 0 else None for row, strength in told]

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from palate.batch import Batch
-from palate.candidates import Candidates, Floats, Ints, Ragged, Request, offsets_of
+from palate.candidates import Candidates, Floats, Grounds, Ints, Ragged, Request, offsets_of
 from palate.contracts import Embedder, Forest, Halved, Ranker
 from palate.features.pipeline import FeaturePipeline
 from palate.funnel.filters import Asked
 from palate.funnel.sides import BLOCK, ItemSide, blocks, slice_candidates, slice_request, user_batch, user_columns
-from palate.index.topk import plain
+from palate.index.retrievers import strongest
+from palate.index.topk import distinct, plain
 from palate.schema import nearest
 from palate.state.catalogue import Catalogue
 
@@ -105,6 +106,18 @@ class VectorRetriever:
         if there.all():
             return Candidates(ids.ravel(), scores.ravel(), np.arange(len(ids) + 1) * ids.shape[1])
         return Candidates(ids[there], scores[there], offsets_of(there.sum(1)))
+
+    def grounds(self, request: Request, candidates: Candidates) -> Grounds:
+        """The item of the history whose vector lies closest to a candidate's; the strength is their cosine."""
+        n = len(self.items)
+        offsets, items, weights = distinct(request.histories, request.now, n)
+        rows = np.union1d(items, candidates.items[candidates.items < n])
+        vectors = self.vectors(rows)
+        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        place = np.searchsorted(rows, np.arange(n)).clip(max=max(len(rows) - 1, 0))
+        return strongest(
+            (offsets, items, weights), candidates, n, lambda own, other: np.einsum("pd,pd->p", vectors[place[own]], vectors[place[other]])
+        )
 
     def similar(self, item: int, k: int) -> tuple[Ints, NDArray[Any]]:
         """The k items whose vectors have the largest inner product with this item's: rows and scores, best first."""

@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from palate.candidates import DAY, Candidates, Floats, Ints, Ragged, Request, offsets_of
+from palate.candidates import DAY, Candidates, Floats, Grounds, Ints, Ragged, Request, offsets_of, spans
 from palate.index.topk import Doubles, best_of, distinct, plain
+
+PAIRS = 1_000_000  #: pairs of a candidate and an item of the history that are looked at together, about
+
+
+def strongest(lists: tuple[Ints, Ints, Doubles], candidates: Candidates, n: int, speaks: Callable[[Ints, Ints], NDArray[Any]]) -> Grounds:
+    """For each candidate below ``n`` the item of its requester's list for which ``weight * speaks(own [P], rows [P])`` is largest, if above 0.
+
+    ``lists``: items below n and their weights, as ``FromHistory.read`` gives them. No item speaks for itself.
+    """
+    offsets, items, weights = lists
+    found, owner = Grounds.none(len(candidates.items)), candidates.requests
+    step = max(PAIRS // max(int(np.diff(offsets).max(initial=0)), 1), 1)
+    for start in range(0, len(owner), step):
+        part = np.arange(start, min(start + step, len(owner)))
+        part = part[(candidates.items[part] >= 0) & (candidates.items[part] < n)]
+        places, bounds = spans(offsets, owner[part])
+        of = np.repeat(part, np.diff(bounds))
+        own, rows = items[places], candidates.items[of]
+        values = np.where(own == rows, 0.0, weights[places] * speaks(own, rows))
+        best = np.lexsort((np.arange(len(of)), -values, of))
+        best = best[np.append(True, np.diff(of[best]) > 0)] if len(best) else best
+        best = best[values[best] > 0]
+        found.items[of[best]], found.strength[of[best]] = own[best], values[best]
+    return found
 
 
 class Nearby(Protocol):
@@ -99,6 +123,13 @@ class ByVector(FromHistory):
             return Candidates(rows[there], scores[there], offsets_of(there.sum(axis=1)))
         found = best_of(lambda start, stop: vectors[start:stop] @ items.T, len(request), len(items), k, request.exclude)
         return found if known.all() else found.take(known[found.requests])
+
+    def grounds(self, request: Request, candidates: Candidates) -> Grounds:
+        """The item of the history whose vector lies closest to a candidate's; the strength is their cosine."""
+        ways, n = self._directions, len(self.items)
+        offsets, items, _ = self.read(request, n)
+        lists = offsets, items, np.ones(len(items))
+        return strongest(lists, candidates, n, lambda own, rows: np.einsum("pd,pd->p", ways[own], ways[rows]))
 
     def similar(self, item: int, k: int) -> tuple[Ints, Floats]:
         """Items whose vectors point the same way: int64 rows and cosines, best first; nothing for an item whose vector is zero."""

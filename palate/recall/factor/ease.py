@@ -13,9 +13,9 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy.linalg import lapack
 
-from palate.candidates import Candidates, Floats, Ints, Ragged, Request
+from palate.candidates import Candidates, Floats, Grounds, Ints, Ragged, Request
 from palate.datasets.interactions import Interactions
-from palate.index.retrievers import FromHistory
+from palate.index.retrievers import FromHistory, strongest
 from palate.index.topk import best_of, flat, plain
 
 DOUBLE = 8192  #: items up to which the inversion is in double precision; beyond it memory counts more
@@ -91,6 +91,17 @@ class EASE(FromHistory):
         found = Candidates(rows[found.items], found.scores, found.offsets)
         known = np.diff(x.indptr) > 0
         return found if known.all() else found.take(known[found.requests])
+
+    def grounds(self, request: Request, candidates: Candidates) -> Grounds:
+        """The item of the history that gives most to a candidate's score, and what it gives."""
+
+        def given(own: Ints, rows: Ints) -> Floats:
+            at, to = self._place[own], self._place[rows]
+            there, found = (at >= 0) & (to >= 0), np.zeros(len(own), np.float32)
+            found[there] = self.weights[at[there], to[there]]
+            return found
+
+        return strongest(self.read(request, self._n), candidates, self._n, given)
 
     def similar(self, item: int, k: int) -> tuple[Ints, Floats]:
         """The items that having this one speaks for most: int64 rows and weights, best first; nothing for an item that has no place."""

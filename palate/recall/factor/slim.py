@@ -12,9 +12,9 @@ from typing import Any, Self
 import numpy as np
 from scipy.sparse import csc_matrix, csr_matrix
 
-from palate.candidates import Candidates, Floats, Ints, Request, offsets_of
+from palate.candidates import Candidates, Floats, Grounds, Ints, Request, offsets_of
 from palate.datasets.interactions import Interactions
-from palate.index.retrievers import FromHistory
+from palate.index.retrievers import FromHistory, strongest
 from palate.index.topk import Table, flat, plain
 from palate.recall.factor.elastic import columns_of
 
@@ -96,6 +96,11 @@ class SLIM(FromHistory):
     def retrieve(self, request: Request, k: int) -> Candidates:
         query = self.read(request, self.weights.shape[0])
         return self._table.best(*query, k, request.exclude)
+
+    def grounds(self, request: Request, candidates: Candidates) -> Grounds:
+        """The item of the history that gives most to a candidate's score, and what it gives."""
+        weights, n = self.weights, self.weights.shape[0]
+        return strongest(self.read(request, n), candidates, n, lambda own, rows: np.asarray(weights[own, rows]).ravel())
 
     def similar(self, item: int, k: int) -> tuple[Ints, Floats]:
         """The items that having this one speaks for most: int64 rows and weights, best first."""

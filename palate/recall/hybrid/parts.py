@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from palate.candidates import Candidates, Floats, Ints, offsets_of
-from palate.contracts import Others, Retriever
+from palate.candidates import Candidates, Floats, Grounds, Ints, Request, offsets_of
+from palate.contracts import Grounded, Others, Retriever
 
 
 class Hybrid:
@@ -26,6 +26,16 @@ class Hybrid:
     def remove(self, rows: Ints) -> None:
         """Items that are gone."""
         self._tell("remove", rows)
+
+    def grounds(self, request: Request, candidates: Candidates) -> Grounds:
+        """As the first part that has any for a candidate sees it."""
+        found = Grounds.none(len(candidates.items))
+        for part in self.parts:
+            if isinstance(part, Grounded):
+                own = part.grounds(request, candidates)
+                fresh = (found.items < 0) & (own.items >= 0)
+                found.items[fresh], found.strength[fresh] = own.items[fresh], own.strength[fresh]
+        return found
 
     def _tell(self, what: str, rows: Ints) -> None:
         for part in self.parts:

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
-from palate.candidates import Candidates, Floats, Ints, Request
-from palate.index.retrievers import FromHistory
+from palate.candidates import Candidates, Floats, Grounds, Ints, Request
+from palate.index.retrievers import FromHistory, strongest
 from palate.recall.neighbor.similarity import Sparse
 
 
@@ -56,6 +57,12 @@ class ItemToItem(FromHistory):
     def retrieve(self, request: Request, k: int) -> Candidates:
         query = self.read(request, self.sources.width)
         return self._table.best(*query, k, request.exclude)
+
+    def grounds(self, request: Request, candidates: Candidates) -> Grounds:
+        """The item of the history that gives most to a candidate's score, and what it gives."""
+        sources = self.sources
+        given = csr_matrix((sources.values, sources.columns, sources.offsets), shape=(len(sources), sources.width))
+        return strongest(self.read(request, sources.width), candidates, sources.width, lambda own, rows: np.asarray(given[own, rows]).ravel())
 
     def similar(self, item: int, k: int) -> tuple[Ints, Floats]:
         """The item's own nearest, best first: int64 rows and similarities; nothing for an item it was not fitted on."""

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
-from palate.candidates import DAY, SECOND, Candidates, Histories, Ints, Ragged, Request, offsets_of
+from palate.candidates import DAY, SECOND, Candidates, Grounds, Histories, Ints, Ragged, Request, offsets_of
 from palate.datasets.interactions import Interactions
 from palate.index.topk import Doubles, Table, distinct, flat
 from palate.recall.neighbor.similarity import Sparse
@@ -120,6 +121,25 @@ class Session:
         rows = np.concatenate([np.empty(0, np.int64), *(one.items for one in found)])
         scores = np.concatenate([np.empty(0, np.float32), *(one.scores for one in found)])
         return Candidates(rows, scores, offsets_of(np.concatenate(lengths)))
+
+    def grounds(self, request: Request, candidates: Candidates) -> Grounds:
+        """The item of the going session that most likens the neighbors with a candidate in them to it: what it adds to their similarity."""
+        offsets, items, weights = self.current(request)
+        near, table, found = self._by_item.best(offsets, items, weights, self.neighbors), self._by_item, Grounds.none(len(candidates.items))
+        shape = len(self.lists), self.lists.width
+        bounds = np.append(table.starts, table.stops[-1:])
+        likened = csr_matrix((table.values, table.columns, bounds), shape=shape[::-1])
+        held = csr_matrix((np.ones(len(self.lists.columns), np.float32), self.lists.columns, self.lists.offsets), shape=shape)
+        for b in range(len(request)):
+            mine = np.arange(candidates.offsets[b], candidates.offsets[b + 1])
+            mine, own = mine[candidates.items[mine] < shape[1]], slice(offsets[b], offsets[b + 1])
+            sessions = near.items[near.offsets[b] : near.offsets[b + 1]]
+            if len(mine) and len(sessions):
+                given = (likened[items[own]][:, sessions] @ held[sessions][:, candidates.items[mine]]).toarray() * weights[own, None]  # [Q, C]
+                given[items[own][:, None] == candidates.items[mine]] = 0
+                best, some = given.argmax(0), given.max(0) > 0
+                found.items[mine[some]], found.strength[mine[some]] = items[own][best[some]], given.max(0)[some]
+        return found
 
     def _beside(self, offsets: Ints, items: Ints, weights: Doubles) -> Table:
         """A row for each going session: the items of its neighbors, with what each gives to their scores."""
