@@ -160,6 +160,16 @@ def test_one_neighbour_is_found_to_be_too_few(similar: Found) -> None:
     assert scores[1] > 1.3 * scores[0]
 
 
+def test_a_hybrid_is_searched_with_its_parts_fitted_before_it(tmp_path: Path, similar: Found) -> None:
+    parts = '[models.hot]\nname = "Popular"\n[models.mixed]\nname = "Weighted"\nmodels = ["hot", "similar"]\n[[recall]]\nmodel = "mixed"\n'
+    text = TEXT[: TEXT.index("[search]")].replace("neighbors = 5 ", "neighbors = 10 ") + parts
+    asked = Recipe.parse(text + "[search]\nmodels.mixed.fixed = [[1.0, 0.0], [0.0, 1.0]]\n")
+    found = search(asked, tmp_path, model="mixed", method="grid", world=WORLD)
+    assert [trial.state for trial in found.trials] == ["done", "done"]
+    assert found.trials[1].score == pytest.approx(similar.trials[1].score), "of weight 1 it is the one part"
+    assert found.trials[0].score != pytest.approx(similar.trials[1].score)
+
+
 @pytest.mark.parametrize("model", ["ranker", "light", "tower"])
 def test_a_model_that_cannot_learn_is_found_out(tmp_path: Path, model: str) -> None:
     asked, world = (Recipe.parse(RANKED), synthetic(users=150, items=80, events=6000, seed=1)) if model == "ranker" else (recipe(), WORLD)
