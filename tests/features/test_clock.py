@@ -4,7 +4,7 @@ import datetime
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palate.build import OptionError, build
@@ -21,6 +21,7 @@ def parts(now, **options):
     return TimeParts(**options).encode(View(request, None, small.Known()))
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-(10**12), 4 * 10**12), min_size=1, max_size=9), st.integers(-48, 56))
 def test_parts_equal_those_of_the_calendar(now, halves):
     offset = halves / 2 if -48 <= halves <= 48 else 0.0

@@ -4,7 +4,7 @@ import hashlib
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palate.build import OptionError, build
@@ -18,6 +18,7 @@ from palate.state.rows import EventRows
 from tests.features import small
 
 
+@settings(deadline=None)
 @given(st.integers(0, (1 << 15) - 1), st.text(min_size=1))
 def test_an_id_is_the_slot_above_the_low_bits_of_a_hash(slot, value):
     found = fid(slot, value)
@@ -38,6 +39,7 @@ def test_numbers_and_text_that_print_alike_are_one_value():
     assert len({ids[0], ids[5], ids[7]}) == 3
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers() | st.text() | st.floats() | st.none()), st.integers(1, 9))
 def test_ids_stay_inside_the_buckets(values, buckets):
     fids = FID("item.x", buckets=buckets)

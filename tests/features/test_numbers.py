@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palate.build import OptionError, build
@@ -39,6 +39,7 @@ def test_a_quantile_is_the_share_that_is_less_and_half_of_the_equal():
     assert place.names() == ("item_price", "item_price_missing")
 
 
+@settings(deadline=None)
 @given(st.lists(FINITE, min_size=1, max_size=60), st.lists(FINITE, max_size=20))
 def test_with_a_knot_for_every_value_it_is_the_empirical_distribution(known, asked):
     place = Quantile("item.price", steps=len(known))
@@ -93,6 +94,7 @@ def test_buckets(options, cuts, expected):
     assert (column.kind, column.vocab_size) == ("category", len(cuts) + 3)
 
 
+@settings(deadline=None)
 @given(st.lists(FINITE | st.none(), max_size=50), st.integers(2, 12), st.sampled_from(["quantile", "width"]))
 def test_no_bucket_is_without_a_value_of_training_by_quantiles_and_all_are_in_the_vocabulary(values, buckets, by):
     bucket = Bucket("item.price", buckets=buckets, by=by)

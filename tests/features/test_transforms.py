@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palate.build import OptionError, build
@@ -99,6 +99,7 @@ def test_vectors():
         vector.fit([[1, 2, 3]])
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(st.none(), st.text(), st.integers(), st.floats(), st.lists(st.text()), st.booleans())))
 def test_ids_stay_inside_the_vocabulary(values):
     category, tags = Category("user.x"), Tags("item.x", length=2)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palate.features.vocabulary import Vocabulary, parts, text
@@ -53,6 +53,7 @@ def test_most_frequent_first_ties_by_value_rare_ones_unknown():
     assert Vocabulary.fit({"b": 2, "a": 2, "z": 9}, limit=1).values == ("z",)
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(st.characters(), min_size=1)))
 def test_arrays_hold_any_text(values):
     vocabulary = Vocabulary(values)
