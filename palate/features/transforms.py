@@ -220,8 +220,11 @@ class Vector(Static):
         out = np.zeros((len(values), self.dim), np.float32)
         for n, value in enumerate(values):
             if isinstance(value, (list, tuple, np.ndarray)) and len(value) == self.dim:
-                row = np.fromiter(map(number, value), np.float64, self.dim)
-                if np.isnan(row).any():
+                try:
+                    row = np.array(value, np.float64)  # entry by entry it took four times as long
+                except (TypeError, ValueError, OverflowError):
+                    continue
+                if row.shape != (self.dim,) or not (np.abs(row) <= LARGEST).all():
                     continue
                 if self.scale == "unit" and (size := math.sqrt(float(row @ row))) > 0:
                     row /= size
