@@ -101,6 +101,8 @@ def compare(one: Difference, sample: Sample, online: NDArray[Any] | None, offlin
     there = online if online is not None else offline
     assert there is not None
     one.rows += len(there)
+    if not len(there):  # of a group of asks, one that was left without a candidate
+        return
     if online is None or offline is None or online.shape != offline.shape or online.dtype != offline.dtype:
         wrong = np.ones(len(there), bool)
     else:

@@ -16,7 +16,7 @@ from palate.cli import app
 from palate.features.pipeline import FeaturePipeline
 from palate.recipe import Recipe
 from palate.recommender import Recommender
-from palate.skew import Skew, skew
+from palate.skew import Difference, Skew, compare, skew
 from palate.state.live import CountsAsOf, LiveCounts, LiveHistory
 from palate.state.samples import Sample, Samples
 from palate.tables.sources.synthetic import synthetic
@@ -142,6 +142,13 @@ def test_late_events_do_not_change_what_a_page_knew(trained: OpenRun, tmp_path: 
         service.record([{"user": user, "item": service.items.ids[3], "kind": "click", "time": int(now) - 5000}])
 
     assert served(trained, tmp_path, late).clean
+
+
+def test_a_page_without_candidates_differs_in_nothing() -> None:
+    one = Difference("match", "pair")
+    for column in (np.empty(0, np.float32), np.empty((0, 3), np.int64)):
+        compare(one, Sample({"request_id": "r"}, {"items": np.empty(0, np.int64)}), column, column, [])
+    assert (one.rows, one.differing) == (0, 0)
 
 
 def test_forgotten_users_leave_no_sample_and_the_number_of_samples_is_bounded(trained: OpenRun, tmp_path: Path) -> None:
