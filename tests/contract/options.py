@@ -37,6 +37,7 @@ GIVEN: dict[str, Any] = {"models": ("itemcf", "tag")}  #: options that have no d
 #: what an option needs beside it to matter in a small world
 BESIDE: dict[str, dict[str, Any]] = {
     "restraint": {"loss": "bpr_max"},
+    "LightGCN.temperature": {"loss": "softmax"},
     "category": {"diversity": 2.0},
     "keep": {"neighbors": 3},
     "buckets": {"crosses": (("user_id", "item_id"),)},

@@ -105,7 +105,10 @@ def test_every_option_changes_something(cls: type[Recaller]) -> None:
     plain = fitted(cls).retrieve(request, 12)
     assert same(plain, fitted(cls).retrieve(request, 12))  # else any difference below would prove nothing
     for name, values, each in others(cls, SHOP.interactions, SHOP.catalogue):
-        beside, changed = {key: value for key, value in BESIDE.get(name, {}).items() if key in parameters(cls)}, []
+        beside, changed = (
+            {key: value for key, value in BESIDE.get(f"{cls.__name__}.{name}", BESIDE.get(name, {})).items() if key in parameters(cls)},
+            [],
+        )
         usual = fitted(cls, **beside).retrieve(request, 12) if beside else plain
         for value in values:
             try:
@@ -172,6 +175,7 @@ def test_behind_an_index_the_answer_is_the_same(cls: type[Recaller]) -> None:
     again = model.search_with(Exact().fit(model.items, np.arange(SHOP.items))).retrieve(request, 9)
     assert plain.offsets.tolist() == again.offsets.tolist()
     np.testing.assert_allclose(plain.scores, again.scores, rtol=1e-5, atol=1e-5)
+    assert len(model.retrieve(SHOP.request([]), 9)) == 0
 
 
 @every_recaller
@@ -183,4 +187,9 @@ def test_similar_items_are_others_best_first(cls: type[Recaller]) -> None:
         pytest.skip("it has no vectors of items")
     assert 3 not in items.tolist()
     assert (np.diff(scores) <= 0).all()
+    for _ in range(2):  # again after more training: nothing is kept of the vectors as they were
+        unit = model.items / np.linalg.norm(model.items, axis=1, keepdims=True)
+        items, scores = model.similar(3, 6)
+        np.testing.assert_allclose(scores, unit[items] @ unit[3], atol=1e-5)
+        Trainer(epochs=1, batch_size=16, learning_rate=0.01).fit(model, examples(model))
     assert len(model.similar(SHOP.items + 4, 6)[0]) == 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 from torch import Tensor
+from torch.nn import functional as F
 
 from palate.batch import Batch
 from palate.contracts import Recaller
@@ -25,7 +26,9 @@ class LightGCN(Recaller):
 
     ``loss``: ``bpr`` (the paper's: pairs, ``negatives`` drawn for each) or ``softmax`` (a user against all items at once, whose examples are
     users: a step costs one propagation whatever the batch, and this learns most from one); ``regularization`` / 2 times the squares of the e_0 that
-    were read is added to either. A user it was not fitted on has what the same steps bring from the items of the history, and no e_0.
+    were read is added to either. With a ``temperature`` above 0 the softmax learns from cosines over it, as its paper does: no length makes an item
+    likely for everybody. What is offered goes by e_u' e_i all the same. A user it was not fitted on has what the same steps bring from the items
+    of the history, and no e_0.
     """
 
     examples = Taken
@@ -39,11 +42,14 @@ class LightGCN(Recaller):
         loss: Literal["bpr", "softmax"] = "bpr",
         negatives: int = 1,
         regularization: float = 1e-4,
+        temperature: float = 0.0,
     ) -> None:
         super().__init__(interactions, 1000)
+        if not 0 <= temperature < float("inf") or (temperature and loss != "softmax"):
+            raise ValueError(f"temperature must be 0 or more and is for the loss 'softmax', not {temperature} with {loss!r}")
         if not 0 <= regularization < float("inf") or negatives < 1:
             raise ValueError(f"regularization must be 0 or more and negatives 1 or more, not {regularization} and {negatives}")
-        self.kind, self.negatives, self.regularization = loss, negatives, regularization
+        self.kind, self.negatives, self.regularization, self.temperature = loss, negatives, regularization, temperature
         self.graph = Graph(interactions, dim, layers)
 
     def learn_from(self, sequences: Sequences, sampler: Sampler) -> Taken | Bags:
@@ -52,7 +58,8 @@ class LightGCN(Recaller):
     def loss(self, batch: Batch) -> Tensor:
         vectors = self.graph()  # [U + I, D]
         if self.kind == "softmax":
-            lost = multinomial(vectors.index_select(0, batch["user"] - 1), vectors[self.n_users :], batch["history"])
+            compared = F.normalize(vectors, dim=1) / self.temperature**0.5 if self.temperature else vectors
+            lost = multinomial(compared.index_select(0, batch["user"] - 1), compared[self.n_users :], batch["history"])
         else:
             lost = losses.bpr(*self.graph.compared(vectors, batch))
         return lost + self.regularization * self.graph.penalty(batch)

@@ -65,9 +65,12 @@ def test_loss_is_the_paper_s():
     assert model.loss(PAIRS).item() == pytest.approx(np.mean(lost) + 0.1 * squares / 3, rel=1e-5)
 
 
-def test_softmax_loss_compares_with_all_items():
-    model = small(loss="softmax", regularization=0.0)
+@pytest.mark.parametrize("temperature", [0.0, 0.3])
+def test_softmax_loss_compares_with_all_items(temperature):
+    model = small(loss="softmax", regularization=0.0, temperature=temperature)
     e = by_hand(model.graph.weight.detach().double()).numpy()
+    if temperature:
+        e /= np.linalg.norm(e, axis=1, keepdims=True) * temperature**0.5
     lost = []
     for user in (0, 5):
         scores = e[9:] @ e[user]
@@ -105,7 +108,7 @@ def test_without_blocks_it_is_no_worse_than_popularity():
     assert found(fitted(LightGCN, world, **OPTIONS), world) > world.popular() - 0.05
 
 
-@pytest.mark.parametrize("options", [{"dim": 0}, {"layers": 0}, {"regularization": -1.0}, {"negatives": 0}])
+@pytest.mark.parametrize("options", [{"dim": 0}, {"layers": 0}, {"regularization": -1.0}, {"negatives": 0}, {"temperature": 0.1}])
 def test_refuses(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         LightGCN(Interactions.empty(3, 7), **options)
