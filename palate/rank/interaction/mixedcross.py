@@ -25,7 +25,9 @@ class MixedCross(Ranker):
     ``bilinear``, (x_i W_i) * the sum of the other fields of x_0; ``fm``, the same without W_i; ``attention``, of each field over all.
     A kind left out is a head less. ``dropout`` of what enters the tower and after each hidden layer. Tasks share all but the tower's output.
 
-    On MovieLens-100K's eight fields it stays below a plain tower: AUC .778 beside .784, three seeds.
+    Mixing gains nothing over one kind that fits: in two of our worlds ``bilinear`` alone has AUC .830 and .867, all four together .824 and .860, and
+    with any single head left out it moves by .005 at most. On MovieLens-100K's eight fields the mix stays below a plain tower: .778 beside
+    .784, three seeds.
     """
 
     def __init__(

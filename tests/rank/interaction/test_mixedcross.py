@@ -47,9 +47,16 @@ def test_one_kind_alone_is_not_enough_in_a_ring(beats: Beats) -> None:
 
 
 def test_products_of_numbers(beats: Beats) -> None:
-    """Over the plain tower of as many units."""
+    """Over the plain tower of as many units; but one kind alone does as well as all four, and none of these is missed.
+
+    AUC in the ring: all .824; only cross .831, bilinear .830, attention .828, fm .512; without them .819, .823, .823, .822.
+    Of products: all .860; only cross .860, bilinear .867, attention .835, fm .861; without them .859, .859, .860, .862.
+    """
     world, small = products(), {"dim": 8, "hidden": (16,)}
-    beats(0.01, MixedCross=stopped(MixedCross, world, **small), MLP=stopped(MLP, world, **small))
+    every = stopped(MixedCross, world, **small)
+    beats(0.01, MixedCross=every, MLP=stopped(MLP, world, **small))
+    beats(-0.01, only_bilinear=stopped(MixedCross, world, kinds=("bilinear",), **small), MixedCross=every)
+    beats(-0.01, without_bilinear=stopped(MixedCross, world, kinds=("cross", "attention", "fm"), **small), MixedCross=every)
 
 
 def test_nothing_is_lost_where_nothing_is_crossed(beats: Beats) -> None:
