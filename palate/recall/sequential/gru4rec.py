@@ -11,6 +11,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import rnn
 
 from palate.batch import Batch
 from palate.contracts import Recaller
@@ -19,7 +20,6 @@ from palate.datasets.negatives import Sampler
 from palate.datasets.sequences import Sequences, Steps
 from palate.layers import losses
 from palate.layers.embedding import Table
-from palate.layers.foretelling import piecewise
 from palate.layers.towers import Dropout
 
 Loss = Literal["cross_entropy", "bpr", "top1", "bpr_max", "top1_max"]
@@ -71,18 +71,18 @@ class GRU4Rec(Recaller):
 
     def read(self, ids: Tensor) -> Tensor:
         """The state after each place of ``ids [B, L]``, ``[B, L, D]``; padding, which stands before a list, is not read."""
-        length, ahead = ids.shape[1], (ids == 0).sum(1, keepdim=True)
-        place = torch.arange(length, device=ids.device)
+        length, size = ids.shape[1], (ids > 0).sum(1).clamp(min=1)
+        place, ahead = torch.arange(length), length - size[:, None]
         turned = ids.gather(1, (place + ahead) % length)  # the list first, then its padding
         vectors = self.table(turned, padding=0)[..., :-1] if self.reads is None else self.reads(turned, padding=0)
-        states = self.gru(self.dropout(vectors))[0]
+        packed = rnn.pack_padded_sequence(self.dropout(vectors), size, batch_first=True, enforce_sorted=False)
+        states = rnn.pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=length)[0]
         return self.dropout(states.gather(1, ((place - ahead) % length)[..., None].expand_as(states)))
 
     def loss(self, batch: Batch) -> Tensor:
         before, after = batch["item"][:, :-1], batch["item"][:, 1:]  # [B, L]
         place, row = (before.T > 0).nonzero(as_tuple=True)  # [M], [M]
-        length = before.shape[1]
-        states = piecewise(lambda ids: F.pad(self.read(ids), (0, 1, length - ids.shape[1], 0), value=1.0), before)  # [B, L, D + 1]
+        states = F.pad(self.read(before), (0, 1), value=1.0)  # [B, L, D + 1]
         near = torch.einsum("bld,cld->lbc", states, self.table(after, padding=0))[place, row]  # [M, B]
         scores = torch.cat((near, states[row, place] @ self.table(batch["negative"], padding=0).T), 1)  # [M, B + N]
         own, others = after[row, place][:, None], after.T[place]
