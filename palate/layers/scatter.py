@@ -152,7 +152,7 @@ class Products(torch.autograd.Function):
         return torch.from_numpy(_products(*(one.detach().contiguous().numpy() for one in (vectors, weight, ids))))
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         vectors, weight, ids = ctx.saved_tensors
         rows, number = _numbered(ids.contiguous().numpy().ravel(), -1)
         arrays = (one.detach().contiguous().numpy() for one in (gradient, vectors, weight, ids))

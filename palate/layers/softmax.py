@@ -64,5 +64,5 @@ class _Blockwise(torch.autograd.Function):
         return total.to(states.dtype)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         return *(None if one is None else one * gradient for one in ctx.saved_tensors), None
