@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from palate.batch import Batch
-from palate.candidates import Candidates, Floats, Ints, Ragged, Request, offsets_of
+from palate.candidates import Candidates, Floats, Grounds, Ints, Ragged, Request, offsets_of
 from palate.datasets.interactions import Interactions
 from palate.datasets.negatives import Sampler
 from palate.datasets.pairs import Pairs
@@ -306,6 +306,29 @@ class Recaller(Model):
                 )
         return found if known.all() else found.take(np.flatnonzero(known[found.requests]))
 
+    def speaks(self, batch: Batch, items: Tensor) -> Tensor:
+        """How much each place of ``history [B, L]`` speaks for each of ``items [B, C]`` (ids), ``[B, C, L]``; of padding it does not matter.
+
+        The cosine of their vectors, unless a model knows better, such as one that attends.
+        """
+        own, asked = (torch.nn.functional.normalize(self.item_vectors()[(ids - 1).clamp(min=0)], dim=-1) for ids in (batch["history"], items))
+        return asked @ own.transpose(1, 2)
+
+    def grounds(self, request: Request, candidates: Candidates) -> Grounds:
+        """For each candidate the item of the history that ``speaks`` most for it; for none where scores are no inner product."""
+        found, batch, owner = Grounds.none(len(candidates.items)), self.asked(request), candidates.requests
+        place = np.arange(len(owner)) - candidates.offsets[owner]
+        ids = np.zeros((len(request), int(np.diff(candidates.offsets).max(initial=0))), np.int64)
+        ids[owner, place] = np.where(candidates.items < self.n_items, candidates.items + 1, 0)
+        if self.inner and ids.size:
+            items, history = torch.from_numpy(ids)[:, :, None], batch["history"][:, None]
+            with torch.inference_mode():
+                told = self.speaks(batch, items[:, :, 0]).masked_fill((history == 0) | (items == 0) | (history == items), 0.0)
+            strength, at = (values.numpy()[owner, place] for values in told.max(2))
+            found.items[:] = np.where(strength > 0, batch["history"].numpy()[owner, at] - 1, -1)
+            found.strength[:] = np.maximum(strength, 0)
+        return found
+
     def similar(self, item: int, k: int) -> tuple[Ints, Floats]:
         """Items whose vectors point the same way: int64 rows and cosines, best first; nothing for an item that was not there at fitting."""
         if not self.inner or not 0 <= item < self.n_items:
@@ -368,6 +391,13 @@ class Similar(Protocol):
     """Optional, for a Retriever that knows which items go with an item."""
 
     def similar(self, item: int, k: int) -> tuple[Ints, np.ndarray[Any, Any]]: ...  # rows [<=k], scores, best first
+
+
+@runtime_checkable
+class Grounded(Protocol):
+    """Optional, for a Retriever that can say why it offers an item: asked only about what it offered."""
+
+    def grounds(self, request: Request, candidates: Candidates) -> Grounds: ...
 
 
 class Step(Protocol):
