@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 
+from bench.clock import Clock
 from bench.ranked import Split, cut, figures, gowalla, ml100k, peak_mb
 from bench.recall import interactions, retrieved
 from palate import catalog
@@ -61,28 +62,23 @@ def fit(case: str, name: str, seed: int, split: Split, settings: Settings, check
     training = {"seed": seed, **training} | ({"patience": 10**9} if every else {})
     sampler = training.pop("sampler", None)
     sequences = Sequences.unordered(data)
-    before, spent, epoch = peak_mb(), 0.0, 0
+    before, clock = peak_mb(), Clock(checkpoint)
+    epoch = clock.epochs
 
     def score() -> float:
-        nonlocal spent, epoch
+        nonlocal epoch
         epoch += 1
         if epoch % every:
             return -1.0
-        start = time.process_time()
-        now = figures(retrieved(model, split), split)  # type: ignore[arg-type]
-        spent += time.process_time() - start
-        print(
-            json.dumps({"case": case, "model": name, "epoch": epoch, "cpu_seconds": round(start - began - spent, 1)} | now),
-            file=sys.stderr,
-            flush=True,
-        )
+        line = {"case": case, "model": name, "epoch": epoch, "cpu_seconds": round(clock.seconds, 1)}
+        with clock.aside():
+            now = figures(retrieved(model, split), split)  # type: ignore[arg-type]
+        print(json.dumps(line | now), file=sys.stderr, flush=True)
         return now[f"ndcg@{split.k}"]
 
-    began = time.process_time()
     examples = model.learn_from(sequences, Sampler(torch.from_numpy(sequences.counts), sampler))
-    fitting = Trainer(**training).fit(model, examples, score if every else None, checkpoint)
-    seconds = time.process_time() - began - spent
-    line = {"cpu_seconds": round(seconds, 2), "epochs": fitting.best, "loss": round(fitting.losses[-1], 4)}
+    fitting = Trainer(**training, report=clock.report).fit(model, examples, score if every else None, checkpoint)
+    line: dict[str, Any] = {"cpu_seconds": round(clock.seconds, 2), "epochs": fitting.best, "loss": round(fitting.losses[-1], 4)}
     line |= {"rss_before_mb": before, "rss_fit_mb": peak_mb()}
     start = time.process_time()
     line |= figures(retrieved(model, split), split)  # type: ignore[arg-type]
@@ -128,6 +124,7 @@ def main() -> None:
                     if place:
                         place.with_suffix(".json").write_text(json.dumps(line) + "\n")
                         checkpoint.unlink(missing_ok=True)
+                        Clock(checkpoint).forget()
                     print(json.dumps(line), flush=True)
                 else:
                     if place:

@@ -18,7 +18,6 @@ import json
 import resource
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -28,6 +27,7 @@ import numpy as np
 import polars as pl
 import torch
 
+from bench.clock import Clock
 from palate import catalog
 from palate.build import build
 from palate.candidates import Histories, Ints, Ragged, Request, offsets_of
@@ -160,9 +160,9 @@ SETTINGS: dict[str, dict[str, Setting]] = {
             "Caser", {"dim": 50, "length": 5, "targets": 3}, "the paper's for MovieLens: L 5, T 3, 50 wide, 16 and 4 filters", batch_size=512
         ),
         "SRGNN": long("SRGNN", {"dim": 64, "length": 20}, batch_size=512),
-        "CL4SRec": long("CL4SRec", {"dim": 64, "length": 50, "negatives": 256}, batch_size=64),
-        "MIND": long("MIND", {"dim": 64, "length": 50, "negatives": 128}, batch_size=512),
-        "ComiRec": long("ComiRec", {"dim": 64, "length": 50, "negatives": 128}, batch_size=512),
+        "CL4SRec": long("CL4SRec", {"dim": 64, "length": 50, "negatives": 1024}, batch_size=64),
+        "MIND": long("MIND", {"dim": 64, "length": 50, "negatives": 1024}, batch_size=512),
+        "ComiRec": long("ComiRec", {"dim": 64, "length": 50, "negatives": 1024}, batch_size=512),
     },
     "ml1m": {
         "SASRec-one": sasrec("binary", "gSASRec's file for SASRec: 128 wide, 200 items, dropout .5", dim=128, length=200, dropout=0.5),
@@ -179,16 +179,16 @@ SETTINGS: dict[str, dict[str, Setting]] = {
             "Caser", {"dim": 50, "length": 5, "targets": 3}, "the paper's for MovieLens: L 5, T 3, 50 wide, 16 and 4 filters", batch_size=1024
         ),
         "SRGNN": long("SRGNN", {"dim": 64, "length": 20}, batch_size=1024),
-        "CL4SRec": long("CL4SRec", {"dim": 64, "length": 200, "negatives": 256}, batch_size=64),
-        "MIND": long("MIND", {"dim": 64, "length": 50, "negatives": 128}, batch_size=1024),
-        "ComiRec": long("ComiRec", {"dim": 64, "length": 50, "negatives": 128}, batch_size=1024),
+        "CL4SRec": long("CL4SRec", {"dim": 64, "length": 200, "negatives": 1024}, batch_size=64),
+        "MIND": long("MIND", {"dim": 64, "length": 50, "negatives": 1024}, batch_size=1024),
+        "ComiRec": long("ComiRec", {"dim": 64, "length": 50, "negatives": 1024}, batch_size=1024),
     },
     "beauty": {
         "SASRec-one": sasrec("binary", S3REC + "one negative", dim=64, length=50, dropout=0.5, heads=2, batch_size=256),
         "SASRec-full": sasrec("full", S3REC + "softmax over all items", dim=64, length=50, dropout=0.5, heads=2, batch_size=256),
         "GRU4Rec": long("GRU4Rec", {"dim": 64, "dropout": 0.4, "length": 50, "negatives": 2048}),
-        "BERT4Rec": long("BERT4Rec", {"dim": 64, "length": 50, "masked": 0.4, "negatives": 512}),
-        "CL4SRec": long("CL4SRec", {"dim": 64, "length": 50, "dropout": 0.5, "negatives": 512}, batch_size=256),
+        "BERT4Rec": long("BERT4Rec", {"dim": 64, "length": 50, "masked": 0.4, "negatives": 2048}),
+        "CL4SRec": long("CL4SRec", {"dim": 64, "length": 50, "dropout": 0.5, "negatives": 2048}, batch_size=256),
     },
     "diginetica": {
         "GRU4Rec": long("GRU4Rec", {"dim": 100, "dropout": 0.3, "length": 20, "negatives": 2048}, "100 wide, 2048 negatives: the official port"),
@@ -199,7 +199,7 @@ SETTINGS: dict[str, dict[str, Setting]] = {
             "the paper's: 100 wide, batches of 100, a tenth of the rate every 3 epochs, l2 1e-5; a sampled softmax where it takes all items",
             {"popularity": 1.0},
         ),
-        "SASRec": long("SASRec", {"dim": 100, "length": 20, "loss": "sampled", "negatives": 512}),
+        "SASRec": long("SASRec", {"dim": 100, "length": 20, "loss": "sampled", "negatives": 2048}),
     },
 }
 
@@ -239,20 +239,16 @@ def one(name: str, seed: int, data_dir: Path, bench_dir: Path, tried: dict[str, 
     torch.manual_seed(seed)
     model = build(catalog.load(setting.name), options, given(case), Catalogue())
     sampler = Sampler(torch.from_numpy(case.train.counts), setting.drawn, setting.power)
-    scoring = 0.0
+    clock = Clock(checkpoint)
 
     def score() -> float:
-        nonlocal scoring
-        start = time.process_time()
-        value = figures(model, case, case.valid)[case.first]
-        scoring += time.process_time() - start
-        return value
+        with clock.aside():
+            return figures(model, case, case.valid)[case.first]
 
-    start = time.process_time()
-    fitting = Trainer(seed=seed, threads=1, **training).fit(model, model.learn_from(case.train, sampler), score, checkpoint)
-    seconds = time.process_time() - start - scoring
+    examples = model.learn_from(case.train, sampler)
+    fitting = Trainer(seed=seed, threads=1, **training, report=clock.report).fit(model, examples, score, checkpoint)
     line = {"case": which, "model": label, "seed": seed, "epochs": len(fitting.losses), "best": fitting.best}
-    line |= {f"valid:{case.first}": max(fitting.scores), "cpu_seconds": round(seconds, 1), "scoring_seconds": round(scoring, 1)}
+    line |= {f"valid:{case.first}": max(fitting.scores), "cpu_seconds": round(clock.seconds, 1)}
     line |= figures(model, case, case.valid if tried else case.test)
     return line | {"peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}
 

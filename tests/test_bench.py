@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bench import board, run
+from bench.clock import Clock
+from palate.training.trainer import Progress
 from tests.conftest import Beats
 
 MACHINE = {
@@ -141,3 +144,27 @@ def test_a_world_is_judged_by_its_margin_and_each_comparison_kept(beats: Beats, 
     assert rows["DIN: 0"][:5] == ["0.810", "MLP 0.720", "–", "margin +0.090 > +0.050", "yes"]
     assert rows["ESMM of all: 1"][3:5] == ["margin -0.010 > -0.020", "yes"]
     assert rows["DIN: 2"][3:5] == ["margin +0.090 > +0.100", "**no**"]
+
+
+def test_a_fit_that_was_stopped_has_cost_what_both_its_processes_did(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "fit.checkpoint"
+    clock = Clock(checkpoint)
+    assert clock.epochs == 0
+    with clock.aside():
+        before = time.process_time()
+        while time.process_time() < before + 0.05:
+            pass
+    assert clock.seconds < 0.04
+    checkpoint.touch()
+    clock.report(Progress(3, 9, 5, 5, 0.0, 1.0))
+    clock.report(Progress(4, 9, 2, 5, 0.0, 1.0))  # in the middle of an epoch nothing is kept
+    kept = tmp_path / "fit.checkpoint.clock"
+    epochs, seconds = json.loads(kept.read_text())
+    kept.write_text(json.dumps([epochs, seconds + 100]))
+    again = Clock(checkpoint)
+    assert again.epochs == 3
+    assert 100 <= again.seconds < 101
+    checkpoint.unlink()
+    assert Clock(checkpoint).seconds < 1  # begun anew
+    again.forget()
+    assert not list(tmp_path.iterdir())
