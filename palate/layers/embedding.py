@@ -43,12 +43,12 @@ class Table(nn.Module):
         return F.embedding_bag(ids, self.weight, mode="mean", padding_idx=padding, sparse=self.sparse)
 
 
-def zeros(rows: int, dim: int) -> Tensor:
-    """Float32 ``[rows, dim]`` in numpy's memory, which asks the system for large pages as torch's does not.
+def zeros(*shape: int) -> Tensor:
+    """Float32 of this shape in numpy's memory, which asks the system for large pages as torch's does not.
 
     Rows read here and there in gigabytes otherwise cost more for finding their pages than for their numbers.
     """
-    return torch.from_numpy(np.zeros((rows, dim), np.float32))
+    return torch.from_numpy(np.zeros(shape, np.float32))
 
 
 def once(column: Tensor) -> Tensor:

@@ -210,7 +210,8 @@ def optimizers(
     elif dense:
         found["dense"] = Rows(dense, learning_rate, dense_by, **_fitting(dense_by, weight_decay=weight_decay, **options))
     if sparse:
-        found["tables"] = Rows(sparse, table_learning_rate or learning_rate, tables_by, **_fitting(tables_by, weight_decay=weight_decay, **options))
+        rate = learning_rate if table_learning_rate is None else table_learning_rate
+        found["tables"] = Rows(sparse, rate, tables_by, **_fitting(tables_by, weight_decay=weight_decay, **options))
     for place, portion in enumerate(portions):
         own = {"learning_rate": learning_rate, **portion.options}
         found[f"portion{place}"] = Rows(portion.weights, method=portion.method, **own)  # type: ignore[arg-type]

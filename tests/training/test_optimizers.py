@@ -89,6 +89,18 @@ def test_row_wise_adagrad_by_hand() -> None:
     assert own.state[table.weight]["square"].tolist() == [0, 25, 0]
 
 
+@pytest.mark.parametrize("method", ["adam", "adagrad", "sgd", "rmsprop", "ftrl"])
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3, 2)])
+def test_dense_weights_have_any_shape(method: Any, shape: tuple[int, ...]) -> None:
+    weight = nn.Parameter(torch.ones(shape))
+    own = Rows([weight], 0.1, method, l2=0.5)
+    for _ in range(2):
+        weight.grad = torch.ones(shape)
+        own.step()
+    assert bool((weight < 1).all())
+    assert weight.shape == shape
+
+
 def ftrl_by_hand(gradients: list[list[float]], alpha: float, beta: float, l1: float, l2: float) -> list[float]:
     """McMahan et al., Algorithm 1, with given gradients: the weight is worked out from z and n whenever it is needed."""
     z, n = [0.0] * len(gradients[0]), [0.0] * len(gradients[0])
@@ -152,6 +164,8 @@ def test_weights_go_to_the_optimiser_of_their_kind() -> None:
     found = optimizers(model, 0.1, table_learning_rate=0.7)
     assert [len(group["params"]) for group in found["tables"].param_groups + found["dense"].param_groups] == [1, 2]
     assert found["tables"].param_groups[0]["lr"] == 0.7
+    with pytest.raises(ValueError, match="learning_rate must be above 0"):
+        optimizers(model, 0.1, table_learning_rate=0.0)
     assert set(optimizers(nn.Linear(1, 1), 0.1)) == {"dense"}
     assert isinstance(found["dense"], torch.optim.AdamW)
     found = optimizers(model, 0.1, 0.2, "ftrl", None, "sgd", l1=0.3, momentum=0.9)
@@ -183,6 +197,7 @@ def test_portions_are_trained_as_their_model_says(rate: float | None) -> None:
         ({"method": "sgd", "momentum": 1.0}, "momentum must be"),
         ({"method": "ftrl", "weight_decay": 0.1}, "it has l2"),
         ({"method": "ftrl", "l1": -1.0}, "l1 must be"),
+        ({"method": "ftrl", "beta": 0.0}, "needs beta or l2"),
         ({"l2": math.nan}, "l2 must be"),
         ({"learning_rate": 0.0}, "learning_rate must be"),
     ],
