@@ -234,6 +234,13 @@ def test_logits_and_probabilities_have_a_column_a_task(cls: type[Ranker]) -> Non
 
 
 @every_ranker
+def test_no_candidates_get_no_answers(cls: type[Ranker]) -> None:
+    model = make(cls)
+    assert answers(model, Batch(columns(SCHEMA, 3)).take(slice(0, 0))).shape == (0, 2)
+    assert float(model.train().loss(examples(model).batch(torch.arange(0), torch.Generator())).detach()) == 0
+
+
+@every_ranker
 def test_halves_are_the_whole(cls: type[Ranker]) -> None:
     model = fitted(cls)
     if not isinstance(model, Halved):

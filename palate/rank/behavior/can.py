@@ -82,7 +82,7 @@ class CAN(Ranker):
             )
         ids = {}
         for name, column in columns.items():
-            every = column.reshape(len(column), -1)
+            every = column if column.dim() == 2 else column[:, None]
             filled = (every != PADDING).any(0).nonzero()
             ids[name] = every[:, : int(filled[-1]) + 1 if len(filled) else 1]  # up to the batch's last event
         vectors = torch.cat([self.feed.rows(name, some) for name, some in ids.items()], 1)
@@ -91,7 +91,7 @@ class CAN(Ranker):
     def coaction(self, weights: Tensor, vectors: Tensor, mask: Tensor, lengths: list[int]) -> Tensor:
         """``[B, J * micro[-1]]`` of one induction feature's ``weights [B, size]`` with all J feed features."""
         values = torch.stack([vectors**c for c in range(1, self.orders + 1)], 1)  # [B, C, L, micro[0]]
-        weights = weights.view(len(weights), -1, self.size)  # [B, C or 1, size]
+        weights = weights.unflatten(1, (-1, self.size))  # [B, C or 1, size]
         start = 0
         for inputs, outputs in pairwise(self.micro):
             if start:

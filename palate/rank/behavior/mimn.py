@@ -62,7 +62,7 @@ class MIMN(Ranker):
     def loss(self, batch: Batch) -> Tensor:
         memory = self.remember(batch)
         logits, use = self.thinned(self.answer(batch, memory), batch), memory["use"]
-        total = self.utilisation * (use - use.mean(1, keepdim=True)).square().sum(1).mean()
+        total = self.utilisation * (use - use.mean(1, keepdim=True)).square().sum() / max(len(use), 1)
         for t, label in enumerate(self.labels):
             total = total + label.weight * self.task_loss(label, logits[:, t], batch)
         return total

@@ -59,7 +59,8 @@ class STAR(Ranker):
         parts = self.norm(fields.index_select(0, order).split(counts.tolist()), scenes, self.seen)
         for n, layer in enumerate(self.layers):
             parts = layer([self.dropout(torch.relu(part) if n else part) for part in parts], scenes, self.seen)
-        return self.auxiliary(torch.cat([scene, fields], 1)).index_add(0, order, torch.cat(parts))  # [B, T]
+        found = self.auxiliary(torch.cat([scene, fields], 1))
+        return found.index_add(0, order, torch.cat(parts)) if parts else found  # [B, T]
 
     def last_bias(self) -> Tensor:
         return self.layers[-1].bias  # type: ignore[return-value]
