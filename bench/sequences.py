@@ -183,9 +183,9 @@ SETTINGS: dict[str, dict[str, Setting]] = {
             "Caser", {"dim": 50, "length": 5, "targets": 3}, "the paper's for MovieLens: L 5, T 3, 50 wide, 16 and 4 filters", batch_size=1024
         ),
         "SRGNN": long("SRGNN", {"dim": 64, "length": 20}, batch_size=1024),
-        "CL4SRec": long("CL4SRec", {"dim": 64, "length": 200, "negatives": 1024}, batch_size=64),
-        "MIND": long("MIND", {"dim": 64, "length": 50, "negatives": 1024}, batch_size=1024),
-        "ComiRec": long("ComiRec", {"dim": 64, "length": 50, "negatives": 1024}, batch_size=1024),
+        "CL4SRec": long("CL4SRec", {"dim": 64, "length": 200, "negatives": 2048}, batch_size=64),
+        "MIND": long("MIND", {"dim": 64, "length": 50, "negatives": 2048}, batch_size=1024),
+        "ComiRec": long("ComiRec", {"dim": 64, "length": 50, "negatives": 2048}, batch_size=1024),
     },
     "beauty": {
         "SASRec-one": sasrec("binary", S3REC + "one negative", dim=64, length=50, dropout=0.5, heads=2, batch_size=256),
