@@ -289,6 +289,8 @@ def of_run(run: OpenRun | str | Path, model: str | None = None, users: int = ASK
     vectors, ids = recorder.everything()
     queries, exclude = recorder.asked[0]
     there = queries.any(1)
+    if not there.any():
+        raise ValueError(f"{opened.folder}: {chosen} has no vector for any of {len(some)} users, so there is nothing to ask")
     return Vectors(f"{chosen} of {opened.folder.name}", vectors, queries[there], _by_place(exclude, ids, np.flatnonzero(there)))
 
 

@@ -160,3 +160,6 @@ def test_the_command_over_a_runs_own_vectors(tmp_path: Path, capsys: pytest.Capt
     assert code == 1
     assert "nothing.npy" in err
     assert run(str(tmp_path / "nothing.npy"), "--model", "factors")[0] == 2
+    monkeypatch.setattr(type(model), "user_vectors", lambda self, request: np.zeros((len(request), 8), np.float32))
+    with pytest.raises(ValueError, match="factors has no vector for any of"):
+        indexbench.of_run(opened)
