@@ -64,9 +64,11 @@ class Interactions:
     def of(cls, rows: EventRows, n_users: int, n_items: int, *, weighted: bool = False, now: int | None = None) -> Interactions:
         """From events: repeated pairs become one entry whose time is the last one's.
 
-        ``values`` are 1, or with ``weighted`` the last event's value (1 where it has none). Rows of -1 are left out.
+        ``values`` are 1; or with ``weighted`` the last value, and events without one are left out: a click is no rating of 1. So are rows of -1.
         """
         known = (rows.users >= 0) & (rows.items >= 0)
+        if weighted:
+            known &= ~np.isnan(rows.values)
         users, items, times, values = rows.users[known], rows.items[known], rows.times[known], rows.values[known]
         key = users * np.int64(max(n_items, 1)) + items
         order = np.argsort(key, kind="stable")  # rows are in order of time, so the last of a run is the latest
@@ -76,7 +78,7 @@ class Interactions:
         chosen = order[last]
         offsets = np.zeros(n_users + 1, np.int64)
         np.cumsum(np.bincount(users[chosen], minlength=n_users), out=offsets[1:])
-        strength = np.nan_to_num(values[chosen], nan=1.0).astype(np.float32) if weighted else np.ones(len(chosen), np.float32)
+        strength = values[chosen].astype(np.float32) if weighted else np.ones(len(chosen), np.float32)
         if now is None:
             now = int(times[-1]) + 1 if len(times) else 0
         shown = np.bitwise_or.reduceat(rows.signals[known][order], np.flatnonzero(np.roll(last, 1))) if len(order) else np.empty(0, np.uint32)

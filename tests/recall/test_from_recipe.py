@@ -217,3 +217,23 @@ def test_what_a_page_had_no_place_for_is_offered_again(run: OpenRun, tmp_path: P
 def test_slips_in_hybrids_are_refused(right: str, wrong: str, said: str) -> None:
     with pytest.raises(RecipeError, match=said):
         Recipe.parse(TEXT.replace(right, wrong))
+
+
+def test_what_reads_ratings_is_given_them_and_no_click(tmp_path: Path) -> None:
+    """Item n is rated 1 + n % 5 by all, and as often only clicked: who learned from clicks would know nothing, or that all are near 1."""
+    world = synthetic(users=60, items=40, events=3000, seed=3)
+    frame, random = world.events.frame.with_columns(kind=pl.lit("click")), np.random.default_rng(0)
+    stars = 1 + frame["item"].cast(pl.Categorical).to_physical().to_numpy() % 5
+    value = pl.Series(np.where(random.random(len(frame)) < 0.5, stars, np.nan).astype(np.float32)).fill_nan(None)
+    models = {"stars": "BiasSVD", "centred": 'ItemCF"\nsimilarity = "adjusted_cosine', "alike": 'UserCF"\nsimilarity = "pearson'}
+    text = 'name = "rated"\npositive = "click"\n[data]\nsource = "synthetic"\n[signals]\nclick = { kinds = ["click"] }\n'
+    text += "".join(f'[models.{name}]\nname = "{model}"\n[[recall]]\nmodel = "{name}"\n' for name, model in models.items())
+    rated = replace(world, events=Events(frame.with_columns(value=value)))
+    found = train(Recipe.parse(text), tmp_path / "run", world=rated, holdout=False).parts.models
+    assert found["stars"].mean == pytest.approx(stars.mean(), abs=0.3)
+    truth = dict(zip(frame["item"].to_list(), stars.tolist(), strict=True))
+    biases = found["stars"].items[:, found["stars"].dim]
+    ids = [str(one) for one in rated.items["id"].to_list()]
+    assert np.corrcoef(biases, [truth.get(one, 3) for one in ids])[0, 1] > 0.9
+    assert len(found["centred"].sources.columns) > 0
+    assert len(found["alike"].users.columns) < 0.9 * len(frame.unique(["user", "item"]))

@@ -39,7 +39,7 @@ class ItemCF(ItemToItem):
         threads: int = 1,
     ) -> None:
         super().__init__(neighbors, keep, weighted, half_life_days, min_value, threads)
-        self.similarity, self.shrink = similarity, shrink
+        self.similarity, self.shrink, self.explicit = similarity, shrink, similarity == "adjusted_cosine"
         self.max_items_per_user, self.max_users_per_item = max_items_per_user, max_users_per_item
 
     def fit(self, interactions: Interactions) -> Self:

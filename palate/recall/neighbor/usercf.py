@@ -43,7 +43,8 @@ class UserCF:
         if neighbors < 1:
             raise ValueError(f"neighbors must be at least 1, not {neighbors}")
         self.neighbors, self.similarity, self.shrink, self.max_users_per_item = neighbors, similarity, shrink, max_users_per_item
-        self.weighted = (weighted and similarity == "cosine") or similarity == "pearson"
+        self.explicit = similarity == "pearson"
+        self.weighted = (weighted and similarity == "cosine") or self.explicit
         self.min_value = -np.inf if min_value is None else min_value
         self.report: dict[str, int] = {}
         self._users: Sparse | None = None
