@@ -164,9 +164,9 @@ SETTINGS: dict[str, dict[str, Setting]] = {
             "Caser", {"dim": 50, "length": 5, "targets": 3}, "the paper's for MovieLens: L 5, T 3, 50 wide, 16 and 4 filters", batch_size=512
         ),
         "SRGNN": long("SRGNN", {"dim": 64, "length": 20}, batch_size=512),
-        "CL4SRec": long("CL4SRec", {"dim": 64, "length": 50, "negatives": 1024}, batch_size=64),
-        "MIND": long("MIND", {"dim": 64, "length": 50, "negatives": 1024}, batch_size=512),
-        "ComiRec": long("ComiRec", {"dim": 64, "length": 50, "negatives": 1024}, batch_size=512),
+        "CL4SRec": long("CL4SRec", {"dim": 64, "length": 50, "negatives": 256}, batch_size=64),
+        "MIND": long("MIND", {"dim": 64, "length": 50, "negatives": 128}, batch_size=512),
+        "ComiRec": long("ComiRec", {"dim": 64, "length": 50, "negatives": 128}, batch_size=512),
     },
     "ml1m": {
         "SASRec-one": sasrec("binary", "gSASRec's file for SASRec: 128 wide, 200 items, dropout .5", dim=128, length=200, dropout=0.5),
@@ -183,16 +183,16 @@ SETTINGS: dict[str, dict[str, Setting]] = {
             "Caser", {"dim": 50, "length": 5, "targets": 3}, "the paper's for MovieLens: L 5, T 3, 50 wide, 16 and 4 filters", batch_size=1024
         ),
         "SRGNN": long("SRGNN", {"dim": 64, "length": 20}, batch_size=1024),
-        "CL4SRec": long("CL4SRec", {"dim": 64, "length": 200, "negatives": 2048}, batch_size=64),
-        "MIND": long("MIND", {"dim": 64, "length": 50, "negatives": 2048}, batch_size=1024),
-        "ComiRec": long("ComiRec", {"dim": 64, "length": 50, "negatives": 2048}, batch_size=1024),
+        "CL4SRec": long("CL4SRec", {"dim": 64, "length": 200, "negatives": 256}, batch_size=64),
+        "MIND": long("MIND", {"dim": 64, "length": 50, "negatives": 128}, batch_size=1024),
+        "ComiRec": long("ComiRec", {"dim": 64, "length": 50, "negatives": 128}, batch_size=1024),
     },
     "beauty": {
         "SASRec-one": sasrec("binary", S3REC + "one negative", dim=64, length=50, dropout=0.5, heads=2, batch_size=256),
         "SASRec-full": sasrec("full", S3REC + "softmax over all items", dim=64, length=50, dropout=0.5, heads=2, batch_size=256),
         "GRU4Rec": long("GRU4Rec", {"dim": 64, "dropout": 0.4, "length": 50, "negatives": 2048}),
         "BERT4Rec": long("BERT4Rec", {"dim": 64, "length": 50, "masked": 0.4, "negatives": 2048}),
-        "CL4SRec": long("CL4SRec", {"dim": 64, "length": 50, "dropout": 0.5, "negatives": 2048}, batch_size=256),
+        "CL4SRec": long("CL4SRec", {"dim": 64, "length": 50, "dropout": 0.5, "negatives": 512}, batch_size=256),
     },
     "diginetica": {
         "GRU4Rec": long("GRU4Rec", {"dim": 100, "dropout": 0.3, "length": 20, "negatives": 2048}, "100 wide, 2048 negatives: the official port"),

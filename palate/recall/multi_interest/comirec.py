@@ -30,8 +30,7 @@ class ComiRec(Recaller):
     """The score of item i is the largest of v_k' e_i over ``interests`` K vectors.
 
     ``extraction``: ``attention`` (SA: v_k weighs the items by softmax(w_k' tanh(W (e + place)))) or ``capsule`` (DR: ``rounds`` of dynamic routing
-    with a matrix for each capsule). In training the interest that likes the item best learns, its softmax sampled against
-    ``negatives`` drawn for a batch.
+    with a matrix for each capsule). In training the interest that likes the item best learns, its softmax sampled against ``negatives``.
     In a small world of users with three interests ``attention`` gains much over one vector, ``capsule`` did not within as many epochs.
 
     ``diversity``: the list is the greedy one that maximises the scores plus so much for each pair of items of other categories, among the K k best
@@ -52,7 +51,7 @@ class ComiRec(Recaller):
         rounds: int = 3,
         dropout: float = 0.1,
         length: int = 50,
-        negatives: int = 512,
+        negatives: int = 64,
         diversity: float = 0.0,
         category: str = "genres",
     ) -> None:
@@ -74,7 +73,7 @@ class ComiRec(Recaller):
         self.extract = self.by_attention if extraction == "attention" else self.by_capsules
 
     def learn_from(self, sequences: Sequences, sampler: Sampler) -> Prefixes:
-        return Prefixes(sequences, self.length, sampler, self.negatives, shared=True)
+        return Prefixes(sequences, self.length, sampler, self.negatives)
 
     def encode_users(self, batch: Batch) -> Tensor:
         ids = batch["history"]

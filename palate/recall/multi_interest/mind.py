@@ -24,9 +24,8 @@ class MIND(Recaller):
 
     ``interests`` K; ``adaptive``: of a history of n items max(1, min(K, log2 n)). Routing takes ``rounds``, from logits drawn once for each place and
     capsule and never trained. In training the vector is the sum of the v_k weighed by softmax((v_k' e_i)^power) (the sign kept; a large ``power`` is
-    the best one alone), and the softmax is sampled against ``negatives`` drawn for a batch. ``dim`` of items and interests, ``hidden`` layers of the
-    MLP, which the paper also gives the user's profile (this model reads rows alone); ``dropout`` within it; ``length``: the latest items that are
-    read.
+    the best one alone), and the softmax is sampled against ``negatives``. ``dim`` of items and interests, ``hidden`` layers of the MLP,
+    which the paper also gives the user's profile (this model reads rows alone); ``dropout`` within it; ``length``: the latest items that are read.
     """
 
     examples = Prefixes
@@ -42,7 +41,7 @@ class MIND(Recaller):
         hidden: tuple[int, ...] = (128,),
         dropout: float = 0.0,
         length: int = 50,
-        negatives: int = 512,
+        negatives: int = 64,
     ) -> None:
         super().__init__(interactions, length)
         for name, value in {"dim": dim, "interests": interests, "rounds": rounds, "negatives": negatives}.items():
@@ -58,7 +57,7 @@ class MIND(Recaller):
         self.register_buffer("logits", torch.randn(interests, length))
 
     def learn_from(self, sequences: Sequences, sampler: Sampler) -> Prefixes:
-        return Prefixes(sequences, self.length, sampler, self.negatives, shared=True)
+        return Prefixes(sequences, self.length, sampler, self.negatives)
 
     def encode_users(self, batch: Batch) -> Tensor:
         """``[B, K, D]``; of a user with fewer interests the first one stands for those that are not there."""

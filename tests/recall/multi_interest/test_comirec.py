@@ -14,7 +14,7 @@ from tests.worlds import Interests, more
 
 GENRES = [["a"], ["a", "b"], ["b"], [], ["c"], ["c"], ["a"], ["b"], None]
 CATALOGUE = Catalogue.of(pl.DataFrame({"id": [f"i{row}" for row in range(9)], "genres": GENRES}, schema_overrides={"genres": pl.List(pl.String)}))
-SMALL = {"dim": 4, "length": 9, "dropout": 0.0, "negatives": 400}
+SMALL = {"dim": 4, "length": 9, "dropout": 0.0, "negatives": 20}
 FITTING = {"epochs": 8, "batch_size": 128, "learning_rate": 0.02}
 
 

@@ -7,7 +7,7 @@ from tests.conftest import Beats
 from tests.recall.walked import learned, some_interactions
 from tests.worlds import Interests, more
 
-SMALL = {"dim": 4, "length": 9, "hidden": (32,), "negatives": 400}
+SMALL = {"dim": 4, "length": 9, "hidden": (32,), "negatives": 20}
 FITTING = {"epochs": 8, "batch_size": 128, "learning_rate": 0.02}
 
 

@@ -11,7 +11,7 @@ from tests.recall.sequential.naive import transformed
 from tests.recall.walked import learned, some_interactions
 from tests.worlds import Interests, more
 
-SMALL = {"dim": 24, "heads": 1, "length": 7, "dropout": 0.1, "negatives": 200}
+SMALL = {"dim": 24, "heads": 1, "length": 7, "dropout": 0.1, "negatives": 8}
 
 
 def made(**options: object) -> CL4SRec:
