@@ -125,9 +125,9 @@ class GFCF(FromHistory):
         return strongest(self.read(request, n), candidates, n, given)
 
     def similar(self, item: int, k: int) -> tuple[Ints, Floats]:
-        """What a history of this item alone is offered: int64 rows and scores, best first."""
+        """What a history of this item alone is offered: int64 rows and scores, best first; nothing for an item that nobody took."""
         n = self.graph.shape[1]
-        if not 0 <= item < n:
+        if not 0 <= item < n or not self._degrees[item]:
             return np.empty(0, np.int64), np.empty(0, np.float32)
         alone = csr_matrix((np.ones(1, np.float32), [item], [0, 1]), shape=(1, n))
         found = best_of(lambda _start, _stop: self._scores(alone), 1, n, k, Ragged.of([[item]]))

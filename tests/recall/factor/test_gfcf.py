@@ -62,6 +62,7 @@ def test_a_history_of_what_nobody_took_gets_nothing():
     model = GFCF(5, weighted=True).fit(interactions(np.column_stack((R, np.zeros(40)))))
     found = model.retrieve(request([[24], [24, 3], [3, 4]], values=[[1.0], [1.0, 1.0], [2.0, -2.0]]), 5)
     assert np.diff(found.offsets).tolist() == [0, 5, 5]
+    assert len(model.similar(24, 5)[0]) == 0
 
 
 def test_checkerboard():
