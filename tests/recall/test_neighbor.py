@@ -252,3 +252,10 @@ def test_equal_ratings_say_nothing():
     assert len(ItemCF(similarity="adjusted_cosine").fit(interactions(same)).arrays()["items"]) == 0
     model = UserCF(similarity="pearson").fit(interactions(same))
     assert len(model.retrieve(request([[1, 2, 3]], values=[[0.1, 0.1, 0.1]]), 5).items) == 0
+
+
+@pytest.mark.parametrize("cls", [ItemCF, Swing])
+def test_no_neighbors_and_no_threads_are_refused(cls):
+    for options in ({"neighbors": 0}, {"threads": 0}):
+        with pytest.raises(ValueError, match="neighbors and threads must be at least 1"):
+            cls(**options)

@@ -24,8 +24,8 @@ class ItemToItem(FromHistory):
     def __init__(
         self, neighbors: int, keep: Literal["target", "source"], weighted: bool, half_life_days: float, min_value: float | None, threads: int
     ) -> None:
-        if neighbors < 1:
-            raise ValueError(f"neighbors must be at least 1, not {neighbors}")
+        if min(neighbors, threads) < 1:
+            raise ValueError(f"neighbors and threads must be at least 1, not {neighbors} and {threads}")
         super().__init__(weighted, half_life_days, min_value)
         self.neighbors, self.keep, self.threads = neighbors, keep, threads
         self.report: dict[str, int] = {}  #: what the caps left of the interactions
