@@ -91,10 +91,10 @@ class Windows:
 
 
 class Steps:
-    """``Windows`` whose lists are compared with each other, place by place, and with ``negatives`` drawn for a batch.
+    """``Windows`` whose lists are compared with each other, place by place, and with ``negatives`` drawn for each place.
 
-    Batches have ``user [B]``, ``item [B, L + 1]``, ``negative [negatives]``, and ``log_q [L, B + negatives]``: the logarithm of how often each list's
-    next item, and then what is drawn, is expected among all that is compared at a place.
+    Batches have ``user [B]``, ``item [B, L + 1]``, ``column`` int64 ``[L, B + negatives]``: what is compared at each place, first each list's own
+    next item (0: none), and ``log_q`` of the same shape: the logarithm of how often that item is expected there.
     """
 
     def __init__(self, sequences: Sequences, length: int, sampler: Sampler, negatives: int = 0) -> None:
@@ -109,10 +109,9 @@ class Steps:
         batch = self._windows.batch(chosen, generator)
         after = batch["item"][:, 1:].T
         others = (after > 0).sum(1, keepdim=True)  # lists at each place
-        batch["negative"] = self._sampler.draw((self._negatives,), generator)
-        column = torch.cat((after, batch["negative"].expand(len(after), -1)), 1)
+        column = torch.cat((after, self._sampler.draw((len(after), self._negatives), generator)), 1)
         expected = others * self._share[column] + self._negatives * self._sampler.log_q[column].exp()
-        batch["log_q"] = expected.clamp(min=1e-12).log()
+        batch["column"], batch["log_q"] = column, expected.clamp(min=1e-12).log()
         return batch
 
 

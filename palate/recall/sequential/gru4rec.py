@@ -11,7 +11,6 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils import rnn
 
 from palate.batch import Batch
 from palate.contracts import Recaller
@@ -30,7 +29,7 @@ class GRU4Rec(Recaller):
 
     Lists of a batch run side by side from the first item to the last, each a state of its own that begins at 0 (as the session-parallel batches of
     the paper do; but gradients go back through the whole list, and a step of the optimiser is taken after whole lists, not after every item).
-    What others have at the same step are the negatives, and ``negatives`` more drawn for a batch; the recipe says how (the paper's
+    What others have at the same step are the negatives, and ``negatives`` more drawn for each step; the recipe says how (the paper's
     popularity^a). ``loss``: ``cross_entropy`` (with ``log_q`` corrected for how often an item is expected among those compared), ``bpr``, ``top1``,
     ``bpr_max`` (with ``restraint`` on large scores) or ``top1_max``. ``tied``: the network reads the vectors m that it scores by (the paper's
     constrained embedding). ``dropout`` of what the network reads and of h.
@@ -71,26 +70,25 @@ class GRU4Rec(Recaller):
 
     def read(self, ids: Tensor) -> Tensor:
         """The state after each place of ``ids [B, L]``, ``[B, L, D]``; padding, which stands before a list, is not read."""
-        length, size = ids.shape[1], (ids > 0).sum(1).clamp(min=1)
-        place, ahead = torch.arange(length), length - size[:, None]
+        length, ahead = ids.shape[1], (ids == 0).sum(1, keepdim=True)
+        place = torch.arange(length, device=ids.device)
         turned = ids.gather(1, (place + ahead) % length)  # the list first, then its padding
         vectors = self.table(turned, padding=0)[..., :-1] if self.reads is None else self.reads(turned, padding=0)
-        packed = rnn.pack_padded_sequence(self.dropout(vectors), size, batch_first=True, enforce_sorted=False)
-        states = rnn.pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=length)[0]
+        states = self.gru(self.dropout(vectors))[0]
         return self.dropout(states.gather(1, ((place - ahead) % length)[..., None].expand_as(states)))
 
     def loss(self, batch: Batch) -> Tensor:
-        before, after = batch["item"][:, :-1], batch["item"][:, 1:]  # [B, L]
-        place, row = (before.T > 0).nonzero(as_tuple=True)  # [M], [M]
-        states = F.pad(self.read(before), (0, 1), value=1.0)  # [B, L, D + 1]
-        near = torch.einsum("bld,cld->lbc", states, self.table(after, padding=0))[place, row]  # [M, B]
-        scores = torch.cat((near, states[row, place] @ self.table(batch["negative"], padding=0).T), 1)  # [M, B + N]
-        own, others = after[row, place][:, None], after.T[place]
-        none = torch.cat(((others == own) | (others == 0), batch["negative"] == own), 1)
+        before, after = batch["item"][:, :-1], batch["item"][:, 1:].T  # [B, L], [L, B]
+        columns, there = batch["column"], before.T > 0  # [L, B + N]
+        states = F.pad(self.read(before), (0, 1), value=1.0).transpose(0, 1)  # [L, B, D + 1]
+        scores = states @ self.table(columns, padding=0).transpose(1, 2)  # [L, B, B + N]
+        if self.kind == "cross_entropy" and self.log_q:
+            scores = scores - batch["log_q"][:, None]
+        positive = scores.diagonal(0, 1, 2)[there]  # [M]
+        none = (columns[:, None] == after[:, :, None]) | (columns == 0)[:, None]
+        against = scores.masked_fill(none, -torch.inf)[there]  # [M, B + N]
         if self.kind == "cross_entropy":
-            corrected = scores - batch["log_q"][place] if self.log_q else scores
-            return F.cross_entropy(corrected.masked_fill_(none.scatter_(1, row[:, None], False), -torch.inf), row)
-        positive, against = scores.gather(1, row[:, None])[:, 0], scores.masked_fill(none, -torch.inf)
+            return (torch.logsumexp(torch.cat((positive[:, None], against), 1), 1) - positive).mean()
         if self.kind == "bpr_max":
             return losses.bpr_max(positive, against, self.restraint)
         return {"bpr": losses.bpr, "top1": losses.top1, "top1_max": losses.top1_max}[self.kind](positive, against)
