@@ -163,6 +163,23 @@ def rankers(lines: Sequence[Line]) -> list[Row]:
     return rows
 
 
+def routes(lines: Sequence[Line]) -> list[Row]:
+    """Merged recall and the final list with more routes."""
+    rows = []
+    for line in lines:
+        with_ = "with " + ", ".join(line["routes"]) if line["routes"] else "as it is"
+        how = f"seed {line['seed']}; {line['users']} users; {line['merged_candidates']:.0f} candidates a request; {line['cpu_seconds']:.0f} CPU s"
+        for key, name in {"merged_recall": "merged recall", "ndcg@10": "final NDCG@10"}.items():
+            if f"more:{key}" not in line:
+                rows.append(Row(f"{with_}: {name}", f"{line[key]:.4f}", protocol=how))
+                continue
+            more, low, high = line[f"more:{key}"]
+            before = line[key] - more
+            gap = f"{how}; difference {more:+.4f} [{low:+.4f}, {high:+.4f}]"
+            rows.append(Row(f"{with_}: {name}", f"{line[key]:.4f}", f"as it is {before:.4f}", line[key] / before, protocol=gap))
+    return rows
+
+
 def step(lines: Sequence[Line]) -> list[Row]:
     """A training step as the tables grow."""
     rows = []
@@ -382,6 +399,11 @@ AREAS = {
         "The funnel with other rankers",
         rankers,
         "MovieLens-100K, `recipes/movielens.toml` with another [models.ranker]; warm users, history fixed at the cut, every item ranked.",
+    ),
+    "routes": Area(
+        "The funnel with more routes",
+        routes,
+        "MovieLens-100K, `recipes/movielens.toml` with more [[recall]] of 100 candidates each; warm users, history fixed at the cut.",
     ),
     "worlds": Area(
         "Mechanism worlds",

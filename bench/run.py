@@ -4,7 +4,7 @@
                         [--data-dir ../shared/data] [--bench-dir ../shared/bench]
 
 ``--peers`` is an interpreter, an environment's folder, or a folder with ``venvs/``: each peer is run by the first of them that has it, in the
-same run as ours. What takes long (``scale factor collaborative sequences ctr rankers worlds step stream calibration``) runs only when it is named
+same run as ours. What takes long (``scale factor collaborative sequences ctr rankers routes worlds step stream calibration``) runs only when it is named
 or with ``--all``; ``ctr`` and ``sequences`` keep each row as it comes and do not run again what they have (``--rows`` names some rows of ``ctr``, or
 the test files of some ``worlds``). What cannot be run is left out with a line that says why, and its last results stay.
 """
@@ -29,7 +29,7 @@ from typing import Any
 from bench import board
 
 NAMES = tuple(board.AREAS)
-LONG = ("scale", "factor", "collaborative", "sequences", "ctr", "rankers", "worlds", "step", "stream", "calibration")
+LONG = ("scale", "factor", "collaborative", "sequences", "ctr", "rankers", "routes", "worlds", "step", "stream", "calibration")
 LIBRARIES = ("torch", "numpy", "scipy", "numba", "faiss-cpu", "polars")
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -70,7 +70,7 @@ def arguments(name: str, data_dir: Path, bench_dir: Path, peers: Path | None, ru
         return [*words, *(["--peers", str(peers.absolute())] if peers is not None and (peers / "venvs").is_dir() else [])]
     if name in ("factor", "collaborative", "sequences"):
         words = ["--data-dir", str(data_dir), "--bench-dir", str(bench_dir)]
-        return [*words, "--kept", str(kept)] if name == "sequences" else words
+        return [*words, *{"sequences": ["--kept", str(kept)], "factor": ["--folds", "5"]}.get(name, [])]
     if name == "index":
         return ["--data-dir", str(data_dir)] if (data_dir / "gowalla").is_dir() else []
     if name == "serving":
@@ -79,7 +79,7 @@ def arguments(name: str, data_dir: Path, bench_dir: Path, peers: Path | None, ru
         return [str(run)]
     if name == "worlds":
         return ["--only", *rows.lower().split(",")] if rows else []
-    if name in ("rankers", "step", "stream"):
+    if name in ("rankers", "routes", "step", "stream"):
         return []
     return ["--data-dir", str(data_dir)] if name in ("funnel", "calibration") else ["--json"]
 
