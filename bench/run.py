@@ -4,9 +4,9 @@
                         [--data-dir ../shared/data] [--bench-dir ../shared/bench]
 
 ``--peers`` is an interpreter, an environment's folder, or a folder with ``venvs/``: each peer is run by the first of them that has it, in the
-same run as ours. What takes long (``scale factor collaborative sequences ctr rankers routes worlds step stream calibration``) runs only when it is named
-or with ``--all``; ``ctr`` and ``sequences`` keep each row as it comes and do not run again what they have (``--rows`` names some rows of ``ctr``, or
-the test files of some ``worlds``). What cannot be run is left out with a line that says why, and its last results stay.
+same run as ours. What takes long (``scale factor collaborative sequences ctr rankers routes worlds step stream calibration``) runs only when it is
+named or with ``--all``; ``ctr`` and ``sequences`` keep each row as it comes and do not run again what they have (``--rows`` names some rows of
+``ctr``, or the test files of some ``worlds``). What cannot be run is left out with a line that says why, and its last results stay.
 """
 
 from __future__ import annotations
