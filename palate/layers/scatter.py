@@ -155,8 +155,8 @@ class Products(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         vectors, weight, ids = ctx.saved_tensors
         rows, number = _numbered(ids.contiguous().numpy().ravel(), -1)
-        arrays = (one.detach().contiguous().numpy() for one in (gradient, vectors, weight, ids))
-        of_vectors, sums = _products_back(*arrays, number.reshape(ids.shape), len(rows))
+        pulls, own, table, places = (one.detach().contiguous().numpy() for one in (gradient, vectors, weight, ids))
+        of_vectors, sums = _products_back(pulls, own, table, places, number.reshape(ids.shape), len(rows))
         return torch.from_numpy(of_vectors), _sparse(torch.from_numpy(rows), torch.from_numpy(sums), weight.shape), None
 
 
