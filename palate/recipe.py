@@ -15,13 +15,14 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from palate import catalog
 from palate.build import OptionError, build, checked, options_of, parameters
 from palate.candidates import DAY, Candidates, Request
 from palate.contracts import Embedder, Model, Others, Recaller
-from palate.datasets.negatives import Sampler
+from palate.datasets.negatives import KINDS, OWN, Sampler, keeping
 from palate.features.counters import Counted
 from palate.schema import Feature, Label, Schema, nearest
 from palate.state.catalogue import Catalogue
@@ -32,6 +33,7 @@ from palate.training.trainer import Trainer
 from palate.training.tuning import Choice, Range
 
 _SMALL = Schema((Feature("x", "pair", "number"),), (Label("y"),))  # enough to try a ranker's options on
+DRAWN = ("uniform", "sampler", "subsample")  #: options of a training that say what its examples are made of
 PROVIDED = ("schema", "catalogue", "interactions", "pipeline", "report", "askers", "others")  #: arguments that a recipe does not give
 
 
@@ -85,20 +87,21 @@ class Data:
 @dataclass(frozen=True)
 class State:
     """What the live system keeps. ``windows`` in days (0: all time), ``bucket`` in days, ``history`` events a user, ``audience`` events an item,
-    ``former`` items a user that pages ranked and did not show."""
+    ``former`` items a user that pages ranked and did not show, ``ranked_out`` candidates of each page that were ranked far down."""
 
     windows: tuple[float, ...] = (7, 30, 0)
     bucket: float = 1.0
     history: int = 200
     audience: int = 0
     former: int = 0
+    ranked_out: int = 0
     seen: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.bucket > 0:
             raise ValueError(f"bucket must be above 0, not {self.bucket}")
         _at_least(self, 1, "history")
-        _at_least(self, 0, "audience", "former")
+        _at_least(self, 0, "audience", "former", "ranked_out")
         try:
             checked_windows(self.window_ms, self.bucket_ms)
         except ValueError:
@@ -616,8 +619,10 @@ class _Reader:
                 raise self.fail(f"{where}: {entry.name} has no option {key!r}{nearest(key, [*settable, *extra])}", *way, key)
         self.step(entry, options, where, *way)
         own = [option for option in options_of(Trainer) if option != "report"]
-        if trained:
-            own += ["sampler"] if issubclass(target, Recaller) else ["uniform"]
+        if trained and entry.kind == "recall" and not teacher:
+            own += ["sampler" if issubclass(target, Recaller) else "uniform", "subsample"]
+        elif trained:
+            own += ["uniform"]
         for key in self.mapping(training, f"{where} training", *way, "training"):
             if key not in own:
                 raise self.fail(f"{where} training has no option {key!r}{nearest(key, own)}", *way, "training", key)
@@ -625,13 +630,25 @@ class _Reader:
         if type(uniform) is not int or uniform < 0:
             raise self.fail(f"{where} training: uniform must be a whole number of at least 0, not {uniform!r}", *way, "training", "uniform")
         with self.option(training, *way, "training"):
-            build(Trainer, {key: value for key, value in training.items() if key not in ("uniform", "sampler")}, where=f"{where} training")
+            build(Trainer, {key: value for key, value in training.items() if key not in DRAWN}, where=f"{where} training")
         if "sampler" in training:
             mixture = self.mapping(training["sampler"], f"{where} training: sampler", *way, "training", "sampler")
             try:
-                Sampler(torch.ones(1), mixture)
+                own_kinds = Sampler.of(torch.ones(1), mixture).shares
             except (ValueError, TypeError) as error:
                 raise self.fail(f"{where} training: sampler: {error}", *way, "training", "sampler") from None
+            if own_kinds and not getattr(target.examples, "per_user", False):
+                kinds, common = " and ".join(own_kinds), ", ".join(kind for kind in KINDS if kind not in OWN)
+                message = f"{entry.name} draws no negatives for one user alone, so that none can be {kinds}; it takes {common}"
+                raise self.fail(f"{where} training: sampler: {message}", *way, "training", "sampler")
+        if "subsample" in training:
+            try:
+                keeping(np.ones(1, np.int64), training["subsample"])
+            except (ValueError, TypeError) as error:
+                raise self.fail(f"{where} training: {error}", *way, "training", "subsample") from None
+            if not getattr(target.examples, "single", False):
+                message = f"subsample: {entry.name} learns from all that a user took at once: what is left out of that would be a negative"
+                raise self.fail(f"{where} training: {message}", *way, "training", "subsample")
         return Plan(entry, options, dict(training), teacher, tuple(without))
 
 

@@ -11,6 +11,7 @@ import random
 import threading
 import time
 import uuid
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ import numpy as np
 from palate.candidates import DAY, Candidates, Ints
 from palate.contracts import Similar
 from palate.features.pipeline import FeaturePipeline
+from palate.funnel.explain import Reasons
 from palate.funnel.funnel import Busy, Funnel, Trace
 from palate.state.catalogue import Catalogue, id_fault
 from palate.state.check import Outcome
@@ -180,6 +182,8 @@ class Recommender:
         self.versions = dict(run.versions)
         self._funnel = run.funnel()
         self._similar = run.similar
+        self._reasons = Reasons(self._funnel.routes, self._called)
+        self._ranked_out: int = run.recipe.state.ranked_out
         self._budget = budget
         self._chance = random.SystemRandom()
         self._lines = _Lines()
@@ -236,8 +240,8 @@ class Recommender:
     ) -> Page:
         """A page of at most k items for a user, or for a ``history`` (item ids, oldest first) or ``attributes`` given here.
 
-        ``log=False`` is a look without effect. ``why`` adds the trace. AskError names the argument that cannot be used; Conflict is a
-        ``request_id`` that belongs to another user's page; NotDurable says that the page could not be logged.
+        ``log=False`` is a look without effect. ``why`` adds the trace, with a reason for each item. AskError names the argument that cannot be
+        used; Conflict is a ``request_id`` that belongs to another user's page; NotDurable says that the page could not be logged.
         """
         answer = self.answer([Ask(user, k, history, attributes, context, scene, request_id, log, why)])[0]
         if isinstance(answer, Exception):
@@ -329,6 +333,7 @@ class Recommender:
         columns = {name: values.tolist() for name, values in found.columns.items()}
         chances = columns.pop("propensity", None) or [1.0] * len(rows)
         parts = tuple(trace.degraded)
+        reasons = self._reasons.explain(request, found) if any(ask.why for ask in asks) else []
         drawn, isfinite = [], math.isfinite
         for place, ask in enumerate(asks):
             mine = slice(offsets[place], offsets[place + 1])
@@ -350,13 +355,15 @@ class Recommender:
             }
             if self.state.former and ask.user is not None:
                 record["former"] = [items.ids[row] for row in _left(trace, place, rows[mine], self.state.former)]
+            if self._ranked_out and ask.user is not None:
+                record["ranked_out"] = [items.ids[row] for row in _ranked_out(trace, place, rows[mine], self._ranked_out, names[place])]
             told = given[place]
             if ask.history is not None and told is not None and len(told) < len(ask.history):
                 record["notes"] = (f"history: {len(ask.history) - len(told)} of {len(ask.history)} items are not known",)
             known = {"history": told, "attributes": ask.attributes, "context": ask.context}
             if any(value is not None for value in known.values()):
                 record["given"] = {name: value for name, value in known.items() if value is not None}
-            way = self._way(trace, rows[mine], place) if ask.why else None
+            way = self._way(trace, rows[mine], place, reasons[mine]) if ask.why else None
             drawn.append((page_of(record, way), record))
         for place in wanted:
             self._sample(tap, place, drawn[place][1], len(asks))
@@ -379,9 +386,16 @@ class Recommender:
         arrays |= {f"route/{name}": np.asarray(values[mine]) for name, values in routes.items()}
         self.samples.keep(Sample(facts_of(record), arrays))
 
-    def _way(self, trace: Trace, rows: list[int], place: int) -> dict[str, Any]:
-        """The stages of the call, and each shown item's way through them."""
-        return {"stages": trace.summary(place), "items": {self.items.ids[row]: trace.why(row, place) for row in rows}}
+    def _way(self, trace: Trace, rows: list[int], place: int, reasons: Sequence[str]) -> dict[str, Any]:
+        """The stages of the call, each shown item's way through them, and in a few words why it is shown."""
+        ids = [self.items.ids[row] for row in rows]
+        ways = [trace.why(row, place) for row in rows]
+        return {"stages": trace.summary(place), "items": dict(zip(ids, ways, strict=True)), "reasons": dict(zip(ids, reasons, strict=True))}
+
+    def _called(self, row: int) -> str:
+        """What people call an item: its title or name where it has one, else its id."""
+        told = self.items.attributes(row)
+        return str(next((told[name] for name in ("title", "name") if told.get(name)), self.items.ids[row]))
 
     def _index(self, rows: Ints) -> None:
         """Tell the routes of new or changed items; a route that cannot take one in goes on without it."""
@@ -511,6 +525,23 @@ def _left(trace: Trace, place: int, shown: Sequence[int], most: int) -> list[int
         return []
     mine, taken = ranked.items[ranked.offsets[place] : ranked.offsets[place + 1]].tolist(), set(shown)
     return [row for row in mine if row not in taken][:most]
+
+
+def _ranked_out(trace: Trace, place: int, shown: Sequence[int], most: int, name: str) -> list[int]:
+    """At most so many of what passed a request's filters and then fell out: left by the pre-ranker, or in the lower half of what was ranked.
+
+    Drawn by the page's ``name``, any as likely as another. Nothing where no model ranked: then nothing was judged.
+    """
+    done = [one for one in trace.passages if one.after is not None]
+    passed = next((one.after for one in reversed(done) if one.kind in ("filter", "merge")), None)
+    ranked = next((one.after for one in reversed(done) if one.kind in ("rank", "prerank")), None)
+    if passed is None or ranked is None:
+        return []
+    offered, order = (one.items[one.offsets[place] : one.offsets[place + 1]] for one in (passed, ranked))
+    kept = np.union1d(order[: (len(order) + 1) // 2], np.asarray(shown, np.int64))
+    low = np.setdiff1d(offered, kept)
+    rng = np.random.default_rng(zlib.crc32(name.encode("utf-8", "surrogatepass")))
+    return rng.permutation(low)[:most].tolist()
 
 
 def _together(asks: Sequence[Ask], waiting: list[int]) -> tuple[list[int], list[int]]:

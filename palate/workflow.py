@@ -30,7 +30,7 @@ from palate.contracts import Embedder, Forest, Others, Recaller, Rehearsal
 from palate.datasets.held import held_back
 from palate.datasets.interactions import Interactions
 from palate.datasets.moments import moments
-from palate.datasets.negatives import Sampler
+from palate.datasets.negatives import Own, Sampler, keeping
 from palate.datasets.offered import Offered, Outcomes
 from palate.datasets.pairs import Pairs
 from palate.datasets.sequences import Sequences
@@ -39,7 +39,7 @@ from palate.evaluation import report as pages
 from palate.features.pipeline import FeaturePipeline, context_columns
 from palate.funnel.funnel import Funnel, Trace
 from palate.prerank.distilled import Distilled
-from palate.recipe import Recipe, RecipeError
+from palate.recipe import DRAWN, Recipe, RecipeError
 from palate.schema import nearest
 from palate.state.catalogue import AVAILABLE, CREATED, Catalogue
 from palate.state.own import read_log
@@ -51,6 +51,7 @@ from palate.tables.events import Events, read_events
 from palate.tables.signals import Signal
 from palate.tables.world import World
 from palate.training.curves import Curves, Watcher
+from palate.training.mined import Mined
 from palate.training.trainer import Progress, Trainer
 
 Report = Callable[[str], None]
@@ -74,7 +75,8 @@ class Prepared:
 
     ``held`` are the events held out and ``later`` the items born at the cut or after it: both come into the catalogues with ``rest``, once
     the models are fitted. ``one_moment``: every event of ``train`` is before the cut and every held one is not. ``context``: the
-    events' columns that features read.
+    events' columns that features read. Where negatives are made of a user's own items, ``met`` are all events before the cut, also such as show no
+    signal, and ``ranked_out`` what recall offered for pages before it and a later stage put far down.
     """
 
     world: World
@@ -89,6 +91,8 @@ class Prepared:
     shown: EventRows
     one_moment: bool = True
     context: tuple[str, ...] = ()
+    met: EventRows | None = None
+    ranked_out: EventRows | None = None
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -164,13 +168,26 @@ def prepare(recipe: Recipe, world: World, *, holdout: bool = True) -> Prepared:
     users = Catalogue.of(world.users, name="users")
     _add_missing(train_events, users, items, born)
     context = tuple(dict.fromkeys((*context_columns(recipe.features), *recipe.context)))
-    train = _telling(event_rows(train_events, users, items, recipe.signals, context))
+    met = event_rows(train_events, users, items, recipe.signals, context)
+    train = _telling(met)
     if not len(train.showing(recipe.positive)):
         raise ValueError(
             f"there is nothing to train on: of {len(train_events.frame):,} events before the cut none shows the positive signal {recipe.positive!r}"
         )
     shown = event_rows(train_events.of_kinds(recipe.examples.pages), users, items, recipe.signals, context)
-    return Prepared(world, items, users, train, cut, held, later, born, recipe.signals, shown, one_moment, context)
+    drawn = [Sampler.of(torch.ones(1), plan.training["sampler"]).shares for plan in recipe.models.values() if "sampler" in plan.training]
+    fallen = _fallen_out(world, users, items, met.names, cut) if any("ranked_out" in shares for shares in drawn) else None
+    return Prepared(
+        world, items, users, train, cut, held, later, born, recipe.signals, shown, one_moment, context, met if any(drawn) else None, fallen
+    )
+
+
+def _fallen_out(world: World, users: Catalogue, items: Catalogue, names: tuple[str, ...], cut: int) -> EventRows:
+    """What was ranked out of pages before the cut, as events that show nothing."""
+    frame = pl.DataFrame(schema={"user": pl.String, "item": pl.String, "time": pl.Int64}) if world.ranked_out is None else world.ranked_out
+    frame = frame.filter(pl.col("time") < cut).sort("time", maintain_order=True)
+    who, what = users.rows(frame["user"].to_list()), items.rows(frame["item"].to_list())
+    return EventRows(who, what, frame["time"].to_numpy(), np.zeros(len(frame), np.uint32), np.full(len(frame), np.nan, np.float32), names)
 
 
 def _add_missing(events: Events, users: Catalogue, items: Catalogue, born: dict[str, int]) -> None:
@@ -252,7 +269,7 @@ class Training:
         """One recall model, fitted on who took what."""
         model = assembly.make(self.recipe, name, self.data.items, self.pipeline, interactions, self.data.users, others)
         if isinstance(model, Recaller):
-            return self.recaller(name, model, Sequences.of(taken, *self.data.sizes), score)
+            return self.recaller(name, model, Sequences.of(taken, *self.data.sizes), interactions.now, score)
         if getattr(model, "explicit", False):  # a model of ratings wants their values
             interactions = Interactions.of(taken, *self.data.sizes, weighted=True, now=interactions.now)
         return self.embed(name, model, taken, score) if isinstance(model, Embedder) else model.fit(interactions)
@@ -262,18 +279,41 @@ class Training:
         pipeline, options = self.pipeline, self.recipe.models[name].training
         assert pipeline is not None
         known = taken.take((taken.users >= 0) & (taken.items >= 0))
+        if "subsample" in options:
+            chance = keeping(np.bincount(known.items, minlength=self.data.sizes[1]), options["subsample"])
+            kept = np.random.default_rng(self.recipe.seed).random(len(known)) < chance[known.items]
+            self._thinned(name, kept)
+            known = known.take(kept)
         uniform = int(options.get("uniform", 256))
         fixed, varying = moments(pipeline, self.past, known.users, known.times)
         pairs = Pairs(known.items, known.users, pipeline.item_columns(), fixed, known.users, varying, uniform=uniform)
         return self.fit(name, model, pairs, score)
 
-    def recaller(self, name: str, model: Recaller, sequences: Sequences, score: Score | None = None) -> Recaller:
-        """Train a model of rows; the recipe's ``sampler`` says how negatives are drawn."""
-        mixture = self.recipe.models[name].training.get("sampler")
-        return self.fit(name, model, model.learn_from(sequences, Sampler(torch.from_numpy(sequences.counts), mixture)), score)
+    def recaller(self, name: str, model: Recaller, sequences: Sequences, now: int, score: Score | None = None) -> Recaller:
+        """Train a model of rows on what was taken before ``now``; the recipe's ``sampler`` says how negatives are drawn."""
+        options, counts = self.recipe.models[name].training, torch.from_numpy(sequences.counts)
+        met = self.data.met.before(now) if self.data.met is not None else None
+        apart = None if met is None else (met.users, met.items)
+        out = None
+        if self.data.ranked_out is not None and apart is not None:
+            fallen = self.data.ranked_out.before(now)
+            out = Own.of(fallen.users, fallen.items, apart, *self.data.sizes)
+        sampler = Sampler.of(counts, options.get("sampler"), out)
+        if out is not None and "ranked_out" in sampler.shares:
+            self.report(f"  recall {name}: {len(out):,} items that were ranked out of users' pages are negatives of theirs")
+        if "subsample" in options:
+            sequences = sequences.thinned(options["subsample"], self.recipe.seed)
+            assert sequences.foretold is not None
+            self._thinned(name, sequences.foretold)
+        examples = model.learn_from(sequences, sampler)
+        return self.fit(name, model, Mined(examples, sampler, sequences, apart) if "hard" in sampler.shares else examples, score)
+
+    def _thinned(self, name: str, kept: NDArray[np.bool_]) -> None:
+        left, share = int((~kept).sum()), self.recipe.models[name].training["subsample"]
+        self.report(f"  recall {name}: {left:,} of {len(kept):,} positives, those of hot items, are left out (subsample = {share:g})")
 
     def fit(self, name: str, model: Any, examples: Any, score: Score | None = None) -> Any:
-        options = {key: value for key, value in self.recipe.models[name].training.items() if key not in ("uniform", "sampler")}
+        options = {key: value for key, value in self.recipe.models[name].training.items() if key not in DRAWN}
         trainer = build(Trainer, {"seed": self.recipe.seed, **options}, where=f"[models.{name}] training")
         self.fits += 1
 
@@ -526,7 +566,7 @@ def train(
 def _digest(recipe: Recipe, data: Prepared) -> str:
     """Names a training by all that it depends on."""
     digest = hashlib.sha256(recipe.text.encode())
-    for rows in (data.train, data.shown):
+    for rows in (one for one in (data.train, data.shown, data.met, data.ranked_out) if one is not None):
         for column in (rows.users, rows.items, rows.times, rows.signals, rows.values):
             digest.update(np.ascontiguousarray(column).tobytes())
         for name, values in rows.context.items():

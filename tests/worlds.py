@@ -834,3 +834,31 @@ class Views:
 
     def recall(self, lists: Candidates) -> float:
         return float(self.held[lists.requests, lists.items].sum() / self.held.sum())
+
+
+class Shelves:
+    """Items stand on shelves of ``size``, ``kinds`` shelves a room. Each user takes 8 items of one shelf, two of them held out, and 6 of its room.
+
+    That the room is right is soon known, and of what is drawn from everywhere only one item in ``rooms`` tells its shelves apart.
+    """
+
+    def __init__(self, users: int = 500, rooms: int = 20, kinds: int = 5, size: int = 10, seed: int = 0) -> None:
+        random, wide = np.random.default_rng(seed), kinds * size
+        self.size, taken = (users, rooms * wide), []
+        self.held = np.zeros(self.size, bool)
+        for user, shelf in enumerate(random.integers(0, rooms * kinds, users)):
+            own = shelf * size + random.choice(size, 8, replace=False)
+            self.held[user, own[:2]] = True
+            other = shelf // kinds * wide + random.choice(wide, 6, replace=False)
+            taken += [(user, item) for item in np.unique(np.append(own[2:], other[~np.isin(other, own)]))]
+        rows = random.permutation(np.array(taken))
+        signals, values = np.ones(len(rows), np.uint32), np.full(len(rows), np.nan, np.float32)
+        self.rows = EventRows(rows[:, 0], rows[:, 1], np.arange(len(rows)) + DAY, signals, values, ("taken",))
+        self.interactions = Interactions.of(self.rows, *self.size)
+
+    def recall(self, model: Any, k: int = 10) -> float:
+        """Share of what was held out among the first k of each user's list."""
+        users, taken = np.arange(self.size[0]), self.interactions
+        asked = Past(self.rows, *self.size).request(users, np.full(len(users), 400 * DAY), exclude=Ragged(taken.items, taken.offsets))
+        found = model.retrieve(asked, k)
+        return float(self.held[found.requests, found.items].sum() / self.held.sum())

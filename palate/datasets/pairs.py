@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -22,6 +23,8 @@ class Pairs:
 
     Negatives come from taken items and uniform draws only: there is no way to hand in exposures (see ``datasets/negatives.py``).
     """
+
+    single: ClassVar[bool] = True  #: a taken item can be left out of what is learnt without becoming a negative
 
     def __init__(
         self,

@@ -6,27 +6,32 @@ latest, so a place means the same in a long list and in a short one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from palate.batch import Batch
 from palate.candidates import Ints, offsets_of
 from palate.datasets.interactions import Interactions
-from palate.datasets.negatives import Sampler
+from palate.datasets.negatives import Sampler, keeping
 from palate.state.rows import EventRows
 
 
 @dataclass(frozen=True, eq=False)
 class Sequences:
-    """Item rows in order, one list a user: user u's are ``items[offsets[u]:offsets[u + 1]]`` (int64), oldest first, repeated ones kept."""
+    """Item rows in order, one list a user: user u's are ``items[offsets[u]:offsets[u + 1]]`` (int64), oldest first, repeated ones kept.
+
+    ``foretold`` bool, one an item of a list: which of them something is to be learnt of; the others are only what came before (None: all are).
+    """
 
     offsets: Ints
     items: Ints
     n_items: int
+    foretold: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         if len(self.items) and not (self.items.min() >= 0 and self.items.max() < self.n_items):
@@ -53,6 +58,18 @@ class Sequences:
         """How often each item was taken ``[I]``."""
         return np.bincount(self.items, minlength=self.n_items)
 
+    def thinned(self, subsample: float, seed: int) -> Self:
+        """The same lists with fewer of the hot items among what is learnt of: each with the chance of ``negatives.keeping``, drawn once."""
+        chance = keeping(self.counts, subsample)[self.items]
+        return replace(self, foretold=np.random.default_rng(seed).random(len(self.items)) < chance)
+
+    def shortened(self) -> Self:
+        """The lists without what is not to be foretold."""
+        if self.foretold is None:
+            return self
+        offsets = offsets_of(self.foretold.astype(np.int64))[self.offsets]
+        return replace(self, offsets=offsets, items=self.items[self.foretold], foretold=None)
+
 
 class Windows:
     """Stretches of a user's list: ``item`` int64 ``[B, L + 1]``, of which each but the first is what came after those before it.
@@ -62,18 +79,22 @@ class Windows:
     A list is cut from its end into windows that share one item, so that every item but the first is once something to be foreseen.
     Batches come in order of length and also have ``user [B]``, and with a ``sampler`` ``negative [B, L, negatives]`` and ``log_q`` of the same shape,
     how likely each is drawn: ``[negatives]`` where they are ``shared`` by all places of a batch.
+    Here each item is both history and something to be foretold: what is not to be is left out of the lists, as a word is in word2vec.
     """
+
+    per_user: ClassVar[bool] = True  #: negatives are drawn for one user at a time
+    single: ClassVar[bool] = True  #: a taken item can be left out of what is learnt without becoming a negative
 
     def __init__(self, sequences: Sequences, length: int, sampler: Sampler | None = None, negatives: int = 1, shared: bool = False) -> None:
         if length < 1 or negatives < 1:
             raise ValueError(f"length and negatives must be 1 or more, not {length} and {negatives}")
+        sequences = sequences.shortened()
         sizes = np.diff(sequences.offsets)
         windows = np.maximum(-(-(sizes - 1) // length), 0)
         users = np.repeat(np.arange(len(sequences)), windows)
         place = np.arange(len(users)) - np.repeat(offsets_of(windows)[:-1], windows)
-        self._stop = torch.from_numpy(sequences.offsets[1:][users] - place * length)
-        self._start = torch.from_numpy(sequences.offsets[:-1][users])
-        self._users = torch.from_numpy(users)
+        start, stop = sequences.offsets[:-1][users], sequences.offsets[1:][users] - place * length
+        self._start, self._stop, self._users = (torch.from_numpy(array) for array in (start, stop, users))
         self._items = torch.from_numpy(sequences.items)
         self.length, self._sampler, self._negatives, self._shared = length, sampler, negatives, shared
 
@@ -96,6 +117,8 @@ class Steps:
     Batches have ``user [B]``, ``item [B, L + 1]``, ``column`` int64 ``[L, B + negatives]``: what is compared at each place, first each list's own
     next item (0: none), and ``log_q`` of the same shape: the logarithm of how often that item is expected there.
     """
+
+    single: ClassVar[bool] = True
 
     def __init__(self, sequences: Sequences, length: int, sampler: Sampler, negatives: int = 0) -> None:
         self._windows, self._sampler, self._negatives = Windows(sequences, length), sampler, negatives
@@ -120,8 +143,11 @@ class Prefixes:
 
     L is ``length``, or less where no list of the batch is that long; batches come in order of length. With a ``sampler`` also
     ``negative [B, negatives]`` and ``log_q``, how likely each is drawn: ``[negatives]`` where they are ``shared`` by a batch. With
-    ``later`` also ``later [B, later]``: the items after that one, 0 beyond the end of the list.
+    ``later`` also ``later [B, later]``: the items after that one, 0 beyond the end of the list. What is not to be foretold is in histories only.
     """
+
+    per_user: ClassVar[bool] = True
+    single: ClassVar[bool] = True
 
     def __init__(
         self, sequences: Sequences, length: int, sampler: Sampler | None = None, negatives: int = 1, shared: bool = False, later: int = 0
@@ -130,7 +156,9 @@ class Prefixes:
             raise ValueError(f"length and negatives must be 1 or more, not {length} and {negatives}")
         users = np.repeat(np.arange(len(sequences)), np.diff(sequences.offsets))
         start = sequences.offsets[:-1][users]
-        places = np.flatnonzero(np.arange(len(users)) > start)
+        wanted = np.ones(len(users), bool) if sequences.foretold is None else sequences.foretold
+        places = np.flatnonzero((np.arange(len(users)) > start) & wanted)
+        self._wanted = torch.from_numpy(wanted)
         self._place, self._start, self._users = (torch.from_numpy(array) for array in (places, start[places], users[places]))
         self._stop = torch.from_numpy(sequences.offsets[1:][users[places]])
         self._items = torch.from_numpy(sequences.items)
@@ -146,7 +174,8 @@ class Prefixes:
         batch = Batch(user=self._users[chosen] + 1, history=history, item=self._items[place] + 1)
         if self._later:
             after = place[:, None] + torch.arange(1, self._later + 1)
-            batch["later"] = torch.where(after < self._stop[chosen, None], self._items[after.clamp(max=len(self._items) - 1)] + 1, 0)
+            ends, after = after >= self._stop[chosen, None], after.clamp(max=len(self._items) - 1)
+            batch["later"] = torch.where(ends | ~self._wanted[after], 0, self._items[after] + 1)
         if self._sampler is not None:
             _draw(self._sampler, batch, (len(chosen),), self._negatives, self._shared, generator)
         return batch
@@ -159,6 +188,8 @@ class Bags:
     """
 
     def __init__(self, sequences: Sequences, most: int = 0) -> None:
+        if sequences.foretold is not None:
+            raise ValueError("subsample: of a bag nothing can be left out, for what a user took would be a negative of that user")
         size = max(sequences.n_items, 1)
         key = np.repeat(np.arange(len(sequences)), np.diff(sequences.offsets)) * np.int64(size) + sequences.items
         _, last = np.unique(key[::-1], return_index=True)  # of a repeated item its latest place stands
@@ -185,27 +216,32 @@ class Taken:
     is 0, which is no negative.
     """
 
+    per_user: ClassVar[bool] = True
+    single: ClassVar[bool] = True
+
     def __init__(self, sequences: Sequences, sampler: Sampler, negatives: int = 1) -> None:
         if negatives < 1:
             raise ValueError(f"negatives must be 1 or more, not {negatives}")
         self._size = sequences.n_items + 1
         users = torch.from_numpy(np.repeat(np.arange(len(sequences)), np.diff(sequences.offsets))) + 1
-        self._keys = torch.unique(users * self._size + torch.from_numpy(sequences.items) + 1)
+        keys = users * self._size + torch.from_numpy(sequences.items) + 1
+        self._keys = torch.unique(keys)
+        self._pairs = self._keys if sequences.foretold is None else torch.unique(keys[torch.from_numpy(sequences.foretold)])
         self._sampler, self._negatives = sampler, negatives
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._pairs)
 
     def batch(self, chosen: Tensor, generator: torch.Generator | None = None) -> Batch:
-        users, items = self._keys[chosen] // self._size, self._keys[chosen] % self._size
+        users, items = self._pairs[chosen] // self._size, self._pairs[chosen] % self._size
         shape = (len(chosen), self._negatives)
-        negative = self._sampler.draw(shape, generator)
+        negative = self._sampler.draw(shape, generator, users)
         for _ in range(3):
             hit = self.taken(users, negative)
             count = int(hit.sum())
             if not count:
                 break
-            negative[hit] = self._sampler.draw((count,), generator)
+            negative[hit] = self._sampler.draw((count,), generator, users[:, None].expand(shape)[hit])
         else:
             negative[self.taken(users, negative)] = 0
         return Batch(user=users, item=items, negative=negative)
@@ -219,7 +255,7 @@ class Taken:
 
 def _draw(sampler: Sampler, batch: Batch, shape: tuple[int, ...], count: int, shared: bool, generator: torch.Generator | None) -> None:
     """``negative`` and ``log_q`` into the batch: ``count`` for each place of this shape, or for all of them."""
-    if shared:
+    if shared and not sampler.shares:
         batch["negative"] = sampler.draw((count,), generator)
         batch["log_q"] = sampler.log_q[batch["negative"]]
     else:

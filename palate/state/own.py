@@ -73,7 +73,19 @@ def _world(events: pl.DataFrame, pages: pl.DataFrame, users: Catalogue, items: C
     # A log of an older release may hold an id of blanks, a table does not: such a row is left out, or no training would ever begin again.
     made, _ = Events.of(frame.sort("time", maintain_order=True), time_unit="ms", on_bad="skip", name="the log")
     known = users.frame().filter(pl.col("id") != "")  # users who were forgotten have a row, but no name
-    return World(made, known, items.frame(), "log", TERMS, log={log: last})
+    return World(made, known, items.frame(), "log", TERMS, log={log: last}, ranked_out=ranked_out(pages))
+
+
+def ranked_out(pages: pl.DataFrame) -> pl.DataFrame:
+    """``user item time`` of what pages of known users list as ranked out: offered by recall and put far down by a later stage."""
+    found: list[tuple[str, str, int]] = []
+    for user, now, text in (
+        pages.filter(pl.col("user").is_not_null() & pl.col("page").str.contains('"ranked_out"', literal=True))
+        .select("user", "now", "page")
+        .iter_rows()
+    ):
+        found += [(user, item, now) for item in json.loads(text).get("ranked_out", ())]
+    return pl.DataFrame(found, schema={"user": pl.String, "item": pl.String, "time": pl.Int64}, orient="row")
 
 
 def impressions(pages: pl.DataFrame) -> tuple[pl.DataFrame, list[dict[str, Any]]]:

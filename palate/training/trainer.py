@@ -173,8 +173,11 @@ class _Run:
         now = self.generator.get_state()
         self.generator.set_state(self.at_epoch_start)
         order = self.order()
+        renew = getattr(self.batches, "renew", None)
         if self.step:  # resumed in the middle: the order is drawn again, then chance goes on where it was
             self.generator.set_state(now)
+        elif renew is not None:  # examples that depend on the model as it is now
+            renew(self.model, self.generator)
         self.model.train()
         start = shown = time.perf_counter()
         size, first = self.options.batch_size, self.step
@@ -266,6 +269,8 @@ class _Run:
             for place, state in optimizer.state_dict()["state"].items():
                 tensors |= {f"{name}/{place}/{key}": values for key, values in state.items()}
         tensors |= {"random/global": torch.get_rng_state(), "random/own": self.generator.get_state(), "random/epoch": self.at_epoch_start}
+        if self.step:
+            tensors |= {f"examples/{name}": values for name, values in getattr(self.batches, "state", dict)().items()}
         place = {"epoch": self.epoch, "step": self.step, "total": self.total.hex(), "finished": self.finished}
         files.save(path, tensors, {**self.facts(), **place, "fitting": asdict(self.fitting)})
 
@@ -280,6 +285,8 @@ class _Run:
             parts.setdefault(part, {})[rest] = values
         self.model.load_state_dict(parts["model"])
         self.best = parts.get("best", {})
+        if "examples" in parts:
+            self.batches.restore(parts["examples"])  # type: ignore[attr-defined]
         for name, optimizer in self.optimizers.items():
             state: dict[int, dict[str, Tensor]] = {}
             for key, values in parts.get(name, {}).items():

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palate.datasets.negatives import Sampler
+from palate.datasets.negatives import Own, Sampler
 from palate.datasets.sequences import Bags, Prefixes, Sequences, Taken, Windows
 from palate.state.rows import EventRows
 
@@ -126,3 +128,62 @@ def test_a_sampler_that_makes_no_sense_is_refused() -> None:
         Sampler(torch.ones(3), {"popularity": -1.0})
     with pytest.raises(ValueError, match="at least one item"):
         Sampler(torch.ones(0))
+
+
+def test_thinned_lists_lose_hot_items_where_they_are_foretold() -> None:
+    users = [[0, 1, 0, 2, 0, 3, 0], [0, 0, 4], [5]] * 200
+    lists = made(users)
+    thin = lists.thinned(0.05, seed=1)
+    assert thin.foretold is not None
+    kept = np.bincount(lists.items[thin.foretold], minlength=lists.n_items) / np.maximum(lists.counts, 1)
+    frequency = lists.counts / lists.counts.sum()
+    np.testing.assert_allclose(kept[:6], np.minimum(1, np.sqrt(0.05 / frequency[:6])), atol=0.05)
+    assert np.array_equal(thin.foretold, lists.thinned(0.05, seed=1).foretold)
+    assert not np.array_equal(thin.foretold, lists.thinned(0.05, seed=2).foretold)
+    assert np.array_equal(thin.items, lists.items)  # what is no longer foretold is still what came before
+    plain, fewer = Prefixes(lists, 9), Prefixes(thin, 9, later=2)
+    batch = fewer.batch(torch.arange(len(fewer)))
+    wanted = [(u, place) for u, (start, stop) in enumerate(pairwise(lists.offsets)) for place in range(start + 1, stop) if thin.foretold[place]]
+    rows = zip((batch["user"] - 1).tolist(), batch["history"], (batch["item"] - 1).tolist(), batch["later"].tolist(), strict=True)
+    found = sorted((user, rows_of(history), item, later) for user, history, item, later in rows)
+    assert len(found) < len(plain)
+    assert found == sorted(
+        (
+            u,
+            lists.items[lists.offsets[u] : place].tolist(),
+            int(lists.items[place]),
+            [int(lists.items[p]) + 1 if p < lists.offsets[u + 1] and thin.foretold[p] else 0 for p in (place + 1, place + 2)],
+        )
+        for u, place in wanted
+    )
+
+
+def test_in_windows_and_pairs_they_are_gone_and_in_bags_they_cannot_be() -> None:
+    lists = made([[0, 1, 0, 2, 0, 3, 0], [0, 0, 4], [5]] * 50)
+    thin = lists.thinned(0.02, seed=1)
+    assert thin.foretold is not None
+    short = thin.shortened()
+    assert short.items.tolist() == lists.items[thin.foretold].tolist()
+    one, other = Windows(thin, 4), Windows(short, 4)
+    batches = [data.batch(torch.arange(len(data))) for data in (one, other)]
+    assert torch.equal(batches[0]["item"], batches[1]["item"])
+    taken = Taken(thin, Sampler(torch.from_numpy(lists.counts)), 5)
+    batch = taken.batch(torch.arange(len(taken)), torch.Generator().manual_seed(0))
+    users = np.repeat(np.arange(len(lists)), np.diff(lists.offsets))
+    pairs = set(zip(users[thin.foretold].tolist(), lists.items[thin.foretold].tolist(), strict=True))
+    assert set(zip((batch["user"] - 1).tolist(), (batch["item"] - 1).tolist(), strict=True)) == pairs
+    every = set(zip(users.tolist(), lists.items.tolist(), strict=True))
+    assert len(pairs) < len(every)
+    drawn = zip(np.repeat(batch["user"] - 1, 5).tolist(), (batch["negative"].flatten() - 1).tolist(), strict=True)
+    assert not every & set(drawn), "what is left out is no negative"
+    with pytest.raises(ValueError, match="would be a negative"):
+        Bags(thin)
+
+
+def test_negatives_of_one_user_come_with_windows_prefixes_and_pairs() -> None:
+    lists = made([[0, 1, 2, 3], [4, 5, 6]], 10)
+    sampler = Sampler(torch.from_numpy(lists.counts), {"ranked_out": 1.0}, ranked_out=Own([0, 1, 1], [8, 7, 9], 2, lists.n_items))
+    for data in (Windows(lists, 3, sampler, 6), Prefixes(lists, 3, sampler, 6), Taken(lists, sampler, 6)):
+        batch = data.batch(torch.arange(len(data)), torch.Generator().manual_seed(0))
+        for user, negative in zip(batch["user"].tolist(), batch["negative"], strict=True):
+            assert set((negative - 1).flatten().tolist()) <= ({8}, {7, 9})[user - 1]

@@ -11,6 +11,7 @@ import numpy as np
 
 from palate.datasets.draws import thresholds
 from palate.datasets.interactions import Interactions
+from palate.datasets.negatives import keeping
 from palate.recall.embedding.skipgram import over_sets
 from palate.recall.embedding.together import Together, sessions
 
@@ -55,9 +56,7 @@ class Item2vec(Together):
         u, v = self.start(counts, generator)
         if len(interactions):
             offsets, order = sessions(interactions, self.gap_hours)
-            kept = np.ones(len(counts))
-            if self.subsample:
-                kept = np.minimum(1, np.sqrt(self.subsample * len(order) / np.maximum(counts, 1)))
+            kept = keeping(counts, self.subsample) if self.subsample else np.ones(len(counts))
             sets = offsets, interactions.items[order], kept, u, v, self.contexts, self.negatives
             weights = np.zeros(len(counts))
             weights[counts > 0] = counts[counts > 0] ** self.power
