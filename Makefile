@@ -30,7 +30,7 @@ demo: $(VENV)/.ready
 	@$(BIN)/palate demo
 
 test: check
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not faults' tests
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m 'not faults' tests
 
 check: $(VENV)/.ready
 	@$(BIN)/ruff check palate tests bench examples
