@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -49,14 +50,38 @@ def fit(path: Path | None, at: int = -1, save_every: int = 1) -> DSSM:
     return model
 
 
-def run(path: Path, at: int, save_every: int) -> int:
-    code = f"from tests.training.test_checkpoint import *; fit(Path(sys.argv[1]), {at}, {save_every}); "
-    code += "os._exit(0)"
-    return subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=900).returncode
+def forks() -> None:
+    """For each line of input a fitting in a fork of this process, which has everything imported already, and how that ended."""
+    fit(None)
+    for line in sys.stdin:
+        path, at, save_every = line.rsplit(maxsplit=2)
+        child = os.fork()
+        if not child:
+            fit(Path(path), int(at), int(save_every))
+            os._exit(0)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Callable[[Path, int, int], int]]:
+    """Fit in another process; its exit code."""
+    code = "from tests.training.test_checkpoint import forks; forks()"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+
+        def one(path: Path, at: int, save_every: int) -> int:
+            print(path, at, save_every, file=process.stdin, flush=True)
+            return int(process.stdout.readline())  # type: ignore[union-attr]
+
+        yield one
+        process.stdin.close()
 
 
 @pytest.mark.parametrize("save_every", [1, 3])
-def test_killed_three_times_it_ends_with_the_same_bits(tmp_path: Path, save_every: int) -> None:
+def test_killed_three_times_it_ends_with_the_same_bits(tmp_path: Path, run: Callable[[Path, int, int], int], save_every: int) -> None:
     path = tmp_path / "light.safetensors"
     seed = random.SystemRandom().randrange(10**6)
     steps = sorted(random.Random(seed).sample(range(2, STEPS), 3))
