@@ -70,7 +70,8 @@ def run() -> Iterator[Callable[[Path, int, int], int]]:
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment
     ) as process:
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
 
         def one(path: Path, at: int, save_every: int) -> int:
             print(path, at, save_every, file=process.stdin, flush=True)
