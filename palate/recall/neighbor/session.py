@@ -127,7 +127,7 @@ class Session:
         offsets, items, weights = self.current(request)
         near, table, found = self._by_item.best(offsets, items, weights, self.neighbors), self._by_item, Grounds.none(len(candidates.items))
         shape = len(self.lists), self.lists.width
-        bounds = np.append(table.starts, table.stops[-1:])
+        bounds = np.append(table.starts, len(table.columns))
         likened = csr_matrix((table.values, table.columns, bounds), shape=shape[::-1])
         held = csr_matrix((np.ones(len(self.lists.columns), np.float32), self.lists.columns, self.lists.offsets), shape=shape)
         for b in range(len(request)):

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from palate.candidates import Candidates, Floats, Request
+from palate.candidates import Candidates, Floats, Grounds, Request
 from palate.datasets.interactions import Interactions
 from palate.index.topk import distinct
 from palate.recall.neighbor.similarity import CENTRED, COSINE, JACCARD, Doubles, Sparse, latest, nearest
@@ -122,6 +122,16 @@ class UserCF:
     def retrieve(self, request: Request, k: int) -> Candidates:
         near = self.neighborhood(request)
         return self._table.best(near.offsets, near.columns.astype(np.int64), near.values.astype(np.float64), k, request.exclude)
+
+    def grounds(self, request: Request, candidates: Candidates) -> Grounds:
+        """How many of the users most like the requester took a candidate."""
+        near, users = self.neighborhood(request), self.users
+        known = candidates.items < users.width
+        alike = csr_matrix((np.ones(len(near.columns), np.float32), near.columns, near.offsets), shape=(len(near), len(users)))
+        took = csr_matrix((np.ones(len(users.columns), np.float32), users.columns, users.offsets), shape=(len(users), users.width))
+        counts = np.zeros(len(known), np.float32)
+        counts[known] = np.asarray((alike @ took)[candidates.requests[known], candidates.items[known]]).ravel()
+        return Grounds(np.full(len(known), -1), counts, "taken by {strength:.0f} of the users most like you")
 
     def ratings(self, request: Request, candidates: Candidates) -> Floats:
         """Expected rating of each candidate, float32 ``[N]``: ``mean_u + sum sim (r - mean_v) / sum |sim|`` over the neighbours who rated it.
