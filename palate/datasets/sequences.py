@@ -59,7 +59,10 @@ class Sequences:
         return np.bincount(self.items, minlength=self.n_items)
 
     def thinned(self, subsample: float, seed: int) -> Self:
-        """The same lists with fewer of the hot items among what is learnt of: each with the chance of ``negatives.keeping``, drawn once."""
+        """The same lists with fewer of the hot items among what is learnt of: each with the chance of ``negatives.keeping``, drawn once.
+
+        How much hotter they are is thinned with them: where what is popular is what is wanted, lists get worse.
+        """
         chance = keeping(self.counts, subsample)[self.items]
         return replace(self, foretold=np.random.default_rng(seed).random(len(self.items)) < chance)
 
