@@ -14,11 +14,13 @@ from palate.recall.factor.ease import EASE
 from palate.recall.factor.gfcf import GFCF
 from palate.recall.factor.slim import SLIM
 from palate.recall.factor.svd import SVD
+from palate.recall.multi_interest.comirec import ComiRec
 from palate.recall.neighbor.itemcf import ItemCF
 from palate.recall.neighbor.session import Session
 from palate.recall.neighbor.swing import Swing
 from palate.recall.neighbor.usercf import UserCF
 from palate.recall.sequential.gru4rec import GRU4Rec
+from palate.recall.sequential.srgnn import SRGNN
 from tests.worlds import Shop, Town
 
 SHOP = Shop()
@@ -110,3 +112,20 @@ def test_vectors_name_the_nearest_item(kind: str) -> None:
         assert found.strength[n] == pytest.approx(max(0.0, *near.values()), abs=1e-5)
         assert found.items[n] == -1 or near[int(found.items[n])] == pytest.approx(max(near.values()), abs=1e-5)
     assert (found.items >= 0).mean() > 0.8
+
+
+@pytest.mark.parametrize("cls", [SRGNN, ComiRec])
+def test_what_the_places_give_by_attention_is_the_score(cls: Any) -> None:
+    torch.manual_seed(0)
+    model = cls(SHOP.interactions, *([SHOP.catalogue] if cls is ComiRec else []), dim=8, length=7).eval()
+    request = SHOP.request(USERS)
+    candidates, batch = offered(model, request), model.asked(request)
+    items = torch.from_numpy(candidates.items).view(3, 12) + 1
+    with torch.no_grad():
+        given = model.speaks(batch, items)  # [B, C, L]
+    assert given.shape == (3, 12, batch["history"].shape[1])
+    np.testing.assert_allclose(given.masked_fill(batch["history"][:, None] == 0, 0).sum(2).flatten(), candidates.scores, rtol=1e-3, atol=1e-5)
+    found, past = model.grounds(request, candidates), batch["history"][:, None].expand_as(given)
+    given = given.masked_fill((past == 0) | (past == items[..., None]), 0)
+    np.testing.assert_allclose(found.strength, given.amax(2).clamp(min=0).flatten(), rtol=1e-4, atol=1e-6)
+    assert (found.items >= 0).mean() > 0.5

@@ -79,13 +79,25 @@ class ComiRec(Recaller):
         ids = batch["history"]
         return self.extract(self.dropout(self.table(ids, padding=0)), ids > 0)  # [B, K, D]
 
-    def by_attention(self, vectors: Tensor, there: Tensor) -> Tensor:
+    def attention(self, vectors: Tensor, there: Tensor) -> Tensor:
         weights = self.weigh(torch.tanh(self.wide(vectors + self.places[-vectors.shape[1] :])))  # [B, L, K]
-        return masked_softmax(weights.transpose(1, 2), there[:, None]) @ vectors
+        return masked_softmax(weights.transpose(1, 2), there[:, None])
+
+    def by_attention(self, vectors: Tensor, there: Tensor) -> Tensor:
+        return self.attention(vectors, there) @ vectors
 
     def by_capsules(self, vectors: Tensor, there: Tensor) -> Tensor:
         said = self.to_capsule(vectors).unflatten(2, (self.interests, -1)).transpose(1, 2)  # [B, K, L, D]
         return route(said, said.new_zeros(said.shape[:3]), there, self.rounds)
+
+    def speaks(self, batch: Batch, items: Tensor) -> Tensor:
+        """What each place gives, by the attention of the interest that likes an item best, to that item's score."""
+        if self.extract != self.by_attention:
+            return super().speaks(batch, items)
+        vectors, rows = self.table(batch["history"], padding=0), self.table(items, padding=0)  # [B, L, D], [B, C, D]
+        weights = self.attention(vectors, batch["history"] > 0)  # [B, K, L]
+        best = (rows @ (weights @ vectors).transpose(1, 2)).argmax(2)  # [B, C]
+        return weights.gather(1, best[..., None].expand(-1, -1, weights.shape[2])) * (rows @ vectors.transpose(1, 2))
 
     def loss(self, batch: Batch) -> Tensor:
         interests = piecewise(lambda ids: self.encode_users(Batch(history=ids)), batch["history"])

@@ -54,8 +54,8 @@ class SRGNN(Recaller):
         into = step.transpose(1, 2)
         return node, into / into.sum(2, keepdim=True).clamp(min=1), step / step.sum(2, keepdim=True).clamp(min=1)
 
-    def encode_users(self, batch: Batch) -> Tensor:
-        ids = batch["history"]
+    def read(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """The vectors of the places of ``ids [B, L]``, ``[B, L, D]``, and the attention to each, ``[B, L, 1]``."""
         vectors = self.dropout(self.table(ids, padding=0))  # [B, L, D]
         if self.steps:
             node, into, out = self.graph(ids)
@@ -64,9 +64,20 @@ class SRGNN(Recaller):
                 said = torch.cat((into @ inwards, out @ outwards), 2)
                 vectors = self.cell(said.flatten(0, 1), vectors.flatten(0, 1)).unflatten(0, ids.shape)
             vectors = vectors.gather(1, node[..., None].expand_as(vectors))  # of every place its node's
-        last = vectors[:, -1]
-        strength = self.weigh(torch.sigmoid(self.of_last(last)[:, None] + self.of_place(vectors))) * (ids > 0)[..., None]  # [B, L, 1]
-        return self.out(torch.cat((last, (strength * vectors).sum(1)), 1))
+        strength = self.weigh(torch.sigmoid(self.of_last(vectors[:, -1])[:, None] + self.of_place(vectors))) * (ids > 0)[..., None]
+        return vectors, strength
+
+    def encode_users(self, batch: Batch) -> Tensor:
+        vectors, strength = self.read(batch["history"])
+        return self.out(torch.cat((vectors[:, -1], (strength * vectors).sum(1)), 1))
+
+    def speaks(self, batch: Batch, items: Tensor) -> Tensor:
+        """What each place gives by its attention to an item's score, and the last place also by itself."""
+        vectors, strength = self.read(batch["history"])
+        alone, pooled = self.out.weight.chunk(2, 1)
+        said = strength * (vectors @ pooled.T)  # [B, L, D]
+        said[:, -1] += vectors[:, -1] @ alone.T
+        return self.table(items, padding=0) @ said.transpose(1, 2)
 
     def loss(self, batch: Batch) -> Tensor:
         states = piecewise(lambda ids: self.encode_users(Batch(history=ids)), batch["history"])
