@@ -68,7 +68,7 @@ class Sampler:
     ``hard``: what the model itself has at ``ranks`` (from 1) of the list it would give the user, looked for before each epoch
     (``training.mined.Mined``); what stands above is likely to be wanted (Huang et al., KDD 2020, section 6.1). ``ranked_out``: what recall offered
     the user and a later stage put far down, by a service's log. Both must be the smaller part: few items drawn again and again in the place of all
-    others teach that even what is like the user's own is worse than anything.
+    others teach that even what is like the user's own is worse than anything. In two small worlds ``ranked_out`` gained nothing and lost some.
     For a user who has no such items the other kinds step in.
 
     Ids are rows + 1. ``log_q [I + 1]`` is the log-probability of each id under the first two kinds (0, which is never drawn: minus infinity).
