@@ -325,7 +325,7 @@ def recommend(
     user: Annotated[str | None, typer.Option(help="A user's id.")] = None,
     k: Annotated[int, typer.Option("-k", "--k", help="How many items.", min=0)] = 10,
     history: Annotated[str | None, typer.Option(help="Item ids, oldest first, parted by commas: for a user the run does not know.")] = None,
-    why: Annotated[bool, typer.Option(help="With the scores of each stage.")] = False,
+    why: Annotated[bool, typer.Option(help="With a reason for each item, and its way through the stages.")] = False,
     as_json: Json = False,
 ) -> None:
     """Ask a run for a list; nothing is kept."""
@@ -354,7 +354,8 @@ def recommend(
         )
         for shown in page.items
     ]
-    print(text_table(("", "item", title, "score"), rows))
+    told = [(*row, *([page.trace["reasons"][shown.item]] if why else [])) for row, shown in zip(rows, page.items, strict=True)]
+    print(text_table(("", "item", title, "score", *(["why"] if why else [])), told))
     if why:
         put(page.trace)
 

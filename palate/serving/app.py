@@ -236,12 +236,13 @@ class _Endpoints:
 
 
 def page_json(page: Page, why: bool) -> dict[str, Any]:
-    """A page as clients get it; with ``why`` each item's scores by stage and the trace come along."""
+    """A page as clients get it; with ``why`` each item's scores by stage, the reason for it and the trace come along."""
     items: list[dict[str, Any]] = []
     for shown in page.items:
         one: dict[str, Any] = {"item": shown.item, "position": shown.position, "score": shown.score, "propensity": shown.propensity}
         if why:
             one["scores"] = page.scores_at(shown.position)
+            one["reason"] = (page.trace or {}).get("reasons", {}).get(shown.item)
         items.append(one)
     found: dict[str, Any] = {"request_id": page.request_id, "items": items, "degraded": page.degraded, "versions": dict(page.versions)}
     found |= {"as_of": page.as_of, "time": page.now, "replayed": page.replayed}

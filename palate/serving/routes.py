@@ -43,7 +43,7 @@ _ASK = (
     Field("scene", "text", "The place the list is for, one of the recipe's scenes.", ""),
     Field("request_id", "id", "The same id gives the same page again; made by the service where none is given."),
     Field("log", "flag", "false: a look without effect. The page is neither kept nor counted as shown.", True),
-    Field("why", "flag", "true: with the trace of the list through the stages.", False),
+    Field("why", "flag", "true: with a reason for each item, and the trace of the list through the stages.", False),
 )
 _GIVEN = (
     Field("history", "ids", "Item ids, oldest first: answer for this history instead of the stored one."),

@@ -248,6 +248,8 @@ def test_the_page_log_holds_what_training_needs(made: Recommender) -> None:
 def test_why_tells_the_stages(made: Recommender) -> None:
     page = made.recommend(user(1), 5, log=False, why=True)
     assert page.trace
+    assert list(page.trace["reasons"]) == page.ids
+    assert any(text.startswith("goes with Thing ") for text in page.trace["reasons"].values())
     assert made.recommend(user(1), 5, log=False).trace is None
 
 

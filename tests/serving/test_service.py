@@ -29,6 +29,7 @@ def test_a_page(service: Service) -> None:
     assert answer.headers["x-request-id"]
     why = service.local.get("/v1/recommendations", params={"user": user(2), "k": 4, "log": "false", "why": "true"}).json()
     assert why["trace"]
+    assert [one["reason"] for one in why["items"]] == list(why["trace"]["reasons"].values())
     assert "itemcf.score" in why["items"][0]["scores"]
     assert not {one["item"] for one in why["items"]} & {one["item"] for one in page["items"]}
 
