@@ -48,7 +48,7 @@ CASES = {
     "gfcf": Case("GFCF", "lists", {"dim": 64, "alpha": 0.3}),
     "item2vec": Case("Item2vec", "lists", {"dim": 32, "contexts": 5, "epochs": 10}, drawn=True),
     "gfcf-gowalla": Case("GFCF", "gowalla", {"alpha": 0.1}, {"BARS": {"recall@20": 0.1849, "ndcg@20": 0.1518}}),
-    "gfcf-sharp-gowalla": Case("GFCF", "gowalla", {"alpha": 0.2, "sharpen": 2.0}, {"BARS": {"recall@20": 0.1849, "ndcg@20": 0.1518}}),
+    "gfcf-sharp-gowalla": Case("GFCF", "gowalla", {"alpha": 0.15, "sharpen": 2.0}, {"BARS": {"recall@20": 0.1849, "ndcg@20": 0.1518}}),
     "mf-ml1m": Case("MF", "ml-1m", drawn=True),
     "als-ml1m": Case("ALS", "ml-1m", {"dim": 32, "regularization": 0.06}, drawn=True),
     "biassvd-ml1m": Case("BiasSVD", "ml-1m", {}, {"Surprise": {"rmse": 0.873}}, drawn=True),
