@@ -92,7 +92,7 @@ class Trainer:
     report: Callable[[Progress], None] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
+        for name in ("epochs", "batch_size", "patience"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, not {getattr(self, name)}")
         for name in ("learning_rate", "every", "factor", "epsilon"):

@@ -231,6 +231,7 @@ def test_only_rows_that_were_read_are_updated() -> None:
     [
         ({"epochs": 0}, "epochs"),
         ({"batch_size": 0}, "batch_size"),
+        ({"patience": 0}, "patience"),
         ({"learning_rate": 0.0}, "learning_rate"),
         ({"warmup": -1.0}, "warmup"),
         ({"factor": 0.0}, "factor"),
