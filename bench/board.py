@@ -348,7 +348,7 @@ def recalled(lines: Sequence[Line]) -> list[Row]:
             ours, apart = mean(some, key), deviation(some, key)
             shown = f"{ours:.4f}" if key != "cpu_seconds" else f"{ours:.2f}"
             beside = f"{who} {said[key]:g}" if key in said else "–"
-            protocol = f"{len(some)} run{'s' if len(some) > 1 else ''}; the other's figure is a recorded one"
+            protocol = f"{len(some)} run{'s' if len(some) > 1 else ''}" + ("; the other's figure is a recorded one" if key in said else "")
             rows.append(
                 Row(
                     f"{name}: {key}",
