@@ -27,8 +27,8 @@ class LightGCN(Recaller):
     ``loss``: ``bpr`` (the paper's: pairs, ``negatives`` drawn for each) or ``softmax`` (a user against all items at once, whose examples are
     users: a step costs one propagation whatever the batch, and this learns most from one); ``regularization`` / 2 times the squares of the e_0 that
     were read is added to either. With a ``temperature`` above 0 the softmax learns from cosines over it, as its paper does: no length makes an item
-    likely for everybody. What is offered goes by e_u' e_i all the same. A user it was not fitted on has what the same steps bring from the items
-    of the history, and no e_0.
+    likely for everybody. What is offered goes by e_u' e_i all the same. It gained nothing on Gowalla's validation rows (Recall@20 .158 beside .189).
+    A user it was not fitted on has what the same steps bring from the items of the history, and no e_0.
     """
 
     examples = Taken
