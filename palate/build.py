@@ -10,6 +10,7 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any, TypeVar, get_args, get_origin
 
 from palate.schema import nearest
@@ -25,8 +26,9 @@ class OptionError(ValueError):
         self.option = option
 
 
-def parameters(cls: Callable[..., Any]) -> dict[str, tuple[inspect.Parameter, Any]]:
-    """The arguments of a constructor or function with their resolved annotations."""
+@cache
+def parameters(cls: Callable[..., Any]) -> Mapping[str, tuple[inspect.Parameter, Any]]:
+    """The arguments of a constructor or function with their resolved annotations. A recipe asks hundreds of times, and reading them takes long."""
     function = cls.__init__ if isinstance(cls, type) else cls  # type: ignore[misc]
     hints = typing.get_type_hints(function)
     found = inspect.signature(function).parameters

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from palate.build import options_of, parameters
+from palate.build import OptionError, options_of, parameters
 
 NOT_ANSWERS = {"threads"}  #: options that change the cost of an answer, never the answer
 NAMED: dict[str, list[Any]] = {
@@ -66,6 +66,22 @@ def others(cls: type, *provided: Any) -> Iterator[tuple[str, list[Any], bool]]:
             yield name, [value for value in typing.get_args(hint) if value != default], True
         else:
             yield name, _values(name, default, hint), False
+
+
+def judge(name: str, values: list[Any], each: bool, changes: Callable[[Any], bool]) -> None:
+    """Fail unless every value (``each``), or one of them, changes something; values that the option refuses count for nothing."""
+    allowed = 0
+    for value in values:
+        try:
+            changed = changes(value)
+        except OptionError:
+            continue
+        allowed += 1
+        assert changed or not each, f"{name} changes nothing at {value}"
+        if changed and not each:
+            return
+    assert allowed, f"no other value of {name} is allowed among {values}"
+    assert each, f"{name} changes nothing at {values}"
 
 
 def _values(name: str, default: Any, hint: Any) -> list[Any]:

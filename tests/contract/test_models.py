@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from functools import cache
 from itertools import count
 from typing import Any
 
@@ -18,7 +20,7 @@ from palate.contracts import Embedder, Halved, Model, Ranker
 from palate.layers.halves import rows
 from palate.schema import UNKNOWN
 from palate.training.trainer import Examples, Trainer
-from tests.contract.options import BESIDE, others
+from tests.contract.options import BESIDE, judge, others
 from tests.worlds import Checkerboard, columns, labelled, paired, schema_of_everything
 
 SCHEMA = schema_of_everything()
@@ -65,6 +67,16 @@ def fitted(cls: type[Model], epochs: int = 2, **options: Any) -> Model:
     return model
 
 
+@cache
+def _fitted_once(cls: type[Model]) -> Model:
+    return fitted(cls)
+
+
+def ready(cls: type[Model]) -> Model:
+    """A copy of one fitted with the usual options."""
+    return copy.deepcopy(_fitted_once(cls))
+
+
 def test_the_catalog_has_them() -> None:
     assert len(RANKERS) >= 2
     assert len(EMBEDDERS) >= 1
@@ -88,15 +100,9 @@ def test_every_option_changes_something(cls: type[Model]) -> None:
     plain = answers(fitted(cls), batch)
     assert torch.equal(plain, answers(fitted(cls), batch))  # else any difference below would prove nothing
     for name, values, each in others(cls, SCHEMA):
-        changed, beside = [], BESIDE.get(name, {})
+        beside = BESIDE.get(name, {})
         usual = answers(fitted(cls, **beside), batch) if beside else plain
-        for value in values:
-            try:
-                changed.append(not torch.equal(usual, answers(fitted(cls, **beside, **{name: value}), batch)))
-            except OptionError:  # a value this option refuses
-                continue
-        assert changed, f"no other value of {name} is allowed among {values}"
-        assert (all if each else any)(changed), f"{name} changes nothing at {values}"
+        judge(name, values, each, lambda value: not torch.equal(usual, answers(fitted(cls, **beside, **{name: value}), batch)))  # noqa: B023
 
 
 @every_model
@@ -109,8 +115,11 @@ def test_it_fits_one_batch(cls: type[Model]) -> None:
         data = paired(SCHEMA, 32, items=32)
     batch = data.batch(torch.arange(32))
     start = float(model.loss(batch).detach())
-    Trainer(epochs=150, batch_size=32, learning_rate=0.01).fit(model, data)
-    assert float(model.loss(batch).detach()) < 0.15 * start
+    for _ in range(5):
+        Trainer(epochs=30, batch_size=32, learning_rate=0.01).fit(model, data)
+        if float(model.loss(batch).detach()) < 0.15 * start:
+            return
+    pytest.fail(f"from {start:.3f} no further than {float(model.loss(batch).detach()):.3f}")
 
 
 @every_model
@@ -129,7 +138,7 @@ def test_it_can_be_trained_after_it_has_answered(cls: type[Model]) -> None:
 
 @every_model
 def test_saved_and_loaded_it_answers_the_same(cls: type[Model]) -> None:
-    model, other = fitted(cls), make(cls)
+    model, other = ready(cls), make(cls)
     batch = Batch(columns(SCHEMA, 10, seed=3))
     assert not torch.equal(answers(model, batch), answers(other, batch))
     other.load_state_dict(load(save({name: values.contiguous() for name, values in model.state_dict().items()})))
@@ -138,7 +147,7 @@ def test_saved_and_loaded_it_answers_the_same(cls: type[Model]) -> None:
 
 @every_model
 def test_an_answer_does_not_depend_on_the_rest_of_the_batch(cls: type[Model]) -> None:
-    model, batch = fitted(cls), Batch(columns(SCHEMA, 20, seed=3))
+    model, batch = ready(cls), Batch(columns(SCHEMA, 20, seed=3))
     whole = answers(model, batch)
     for row in (0, 7, 19):
         alone = answers(model, batch.take(slice(row, row + 1)))
@@ -167,7 +176,7 @@ def strange(size: int, owners: tuple[Any, ...]) -> dict[str, Tensor]:
 
 @every_model
 def test_unseen_users_and_items_get_an_answer(cls: type[Model]) -> None:
-    model, known = fitted(cls), columns(SCHEMA, 3, seed=3)
+    model, known = ready(cls), columns(SCHEMA, 3, seed=3)
     for owners in (("user", "context"), ("item",), ("pair",), ("user", "context", "item", "pair")):
         assert torch.isfinite(answers(model, Batch({**known, **strange(3, owners)}))).all(), owners
     if isinstance(model, Ranker):
