@@ -54,7 +54,8 @@ def clusters(size: int, dim: int, seed: int) -> Floats:
 
 
 def by_hand(vectors: Floats, ids: Ints, query: Floats, k: int, without: Any = ()) -> list[int]:
-    scored = [(-float(np.float32(v @ query)), int(i)) for v, i in zip(vectors, ids, strict=True) if i not in set(without)]
+    left = set(map(int, without))
+    scored = [(-float(np.float32(v @ query)), int(i)) for v, i in zip(vectors, ids, strict=True) if int(i) not in left]
     return [i for _, i in sorted(scored)[:k]]
 
 
