@@ -118,7 +118,7 @@ def checked(cls: Callable[..., Any], options: Mapping[str, Any], settable: Seque
 def build(cls: type[T], options: Mapping[str, Any], *provided: Any, where: str = "") -> T:
     """Make ``cls`` from a recipe's options and the provided objects; ``where`` names the place in the recipe for errors."""
     place = f"{where}: " if where else ""
-    known = parameters(cls)
+    known = parameters(cls)  # type: ignore[arg-type]  # mypy: a class is not hashable
     arguments = checked(cls, options, options_of(cls, *provided), where)
     for name, (parameter, hint) in known.items():
         if name in arguments:
