@@ -180,6 +180,16 @@ def routes(lines: Sequence[Line]) -> list[Row]:
     return rows
 
 
+def requests(lines: Sequence[Line]) -> list[Row]:
+    """What a request costs that searches a long history."""
+    rows = []
+    for line in lines:
+        over = line.get("over_din")
+        beside: tuple[str, float | None, str, bool | None] = ("DIN, 100 events", over, "≤ 2 ×", over <= 2) if over else ("–", None, "–", None)
+        rows.append(Row(line["system"], f"{line['milliseconds']:.1f} ms", *beside))
+    return rows
+
+
 def step(lines: Sequence[Line]) -> list[Row]:
     """A training step as the tables grow."""
     rows = []
@@ -419,6 +429,7 @@ AREAS = {
     "step": Area(
         "A step", step, "26 fields of 16 entries, batch 4,096, a tower (256, 128), median of 15 steps, one thread; dense: one table a field."
     ),
+    "requests": Area("A request", requests, "One user, 300 candidates, one thread, CPU time; the ratio is the median of 60 turns."),
     "stream": Area("Rows in files", stream, "26 categories of 100,000 values, an MLP, one epoch, one thread; the peak is the training process's."),
     "index": Area(
         "Vector indexes",

@@ -79,7 +79,7 @@ def arguments(name: str, data_dir: Path, bench_dir: Path, peers: Path | None, ru
         return [str(run)]
     if name == "worlds":
         return ["--only", *rows.lower().split(",")] if rows else []
-    if name in ("rankers", "routes", "step", "stream"):
+    if name in ("rankers", "routes", "step", "requests", "stream"):
         return []
     return ["--data-dir", str(data_dir)] if name in ("funnel", "calibration") else ["--json"]
 
