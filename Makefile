@@ -17,7 +17,7 @@ help:
 	@echo "make check   ruff, types, import floors, banned calls; sizes"
 	@echo "make faults  the long fault loops"
 	@echo "make bench   speed and quality, as JSON under bench/results/ and docs/board.md (PEERS=path runs the peers beside ours;"
-	@echo "             ONLY=ctr one part of it, ROWS=din-ml1m some rows of that; what ctr has it does not run again)"
+	@echo "             ONLY=ctr one part of it, ROWS=din-ml1m some rows of that; what ctr, collaborative, sequences have is not run again)"
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("palate needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'

@@ -1,10 +1,11 @@
 """Autoencoders, graph and neural models of who took what: full ranking, CPU seconds of the fit, memory. One JSON line a fit.
 
-    python -m bench.collaborative --data-dir FOLDER --bench-dir FOLDER [--only MODEL,...] [--case ml100k,gowalla] [--seeds 3]
-                                  [--folder FOLDER] [--validate [--every 5]]
+    python -m bench.collaborative [--only NAME,...] [--seeds 3] [--data-dir FOLDER] [--bench-dir FOLDER] [--kept FILE] [--checkpoints FOLDER]
+                                  [--validate [--every 5]]
 
-BENCH_DIR holds ``splits/ml100k_general_8_1_1`` (Recall@10 and NDCG@10), DATA_DIR ``gowalla/`` (at 20). Each fit runs in a process of its own, on one
-thread. ``--folder`` keeps every result and, while it runs, its checkpoint: what was stopped goes on where it was, what is done is printed again.
+``--only``: cases (``ml100k``, ``gowalla``), models, or both as ``gowalla/LightGCN``. BENCH_DIR holds ``splits/ml100k_general_8_1_1`` (Recall@10 and
+NDCG@10), DATA_DIR ``gowalla/`` (at 20, one seed). Each fit runs in a process of its own, on one thread. ``--kept`` names earlier results: what stands
+there with the same settings is printed again and not run; with ``--checkpoints`` a fit that was stopped goes on at its last epoch.
 
 ``--validate`` fits on what is left of the training rows (ML-100K has validation rows, of Gowalla a tenth of each user's is cut off) and prints
 the figures on the rest after every ``--every`` epochs; the settings below were chosen by it, the test rows were looked at with them alone.
@@ -85,57 +86,64 @@ def fit(case: str, name: str, seed: int, split: Split, settings: Settings, check
     return line | {"ranking_cpu_seconds": round(time.process_time() - start, 2)}
 
 
-def key(case: str, name: str, seed: int, settings: Settings, validate: bool) -> str:
-    mark = hashlib.sha256(json.dumps([settings, validate], sort_keys=True).encode()).hexdigest()[:8]
-    return f"{case}-{name}-{seed}-{mark}"
+def mark(settings: Settings, validate: bool) -> str:
+    """A short name of everything that decides a line's figures but the code."""
+    return hashlib.sha256(json.dumps([settings, validate], sort_keys=True).encode()).hexdigest()[:8]
+
+
+def alone(case: str, name: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
+    """One fit in a process of its own, so that its peak of memory is its own."""
+    command = [sys.executable, "-m", "bench.collaborative", "--here", str(seed), "--only", f"{case}/{name}"]
+    command += ["--data-dir", str(given.data_dir.resolve()), "--bench-dir", str(given.bench_dir.resolve())]
+    command += ["--checkpoints", str(given.checkpoints.resolve())] if given.checkpoints else []
+    command += ["--validate", "--every", str(given.every)] if given.validate else []
+    command += ["--set", given.set] if given.set else []
+    variables = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=variables, cwd=Path(__file__).parent.parent, check=True)
+    line: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return line
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", type=Path, required=True)
-    parser.add_argument("--bench-dir", type=Path, required=True)
-    parser.add_argument("--only", default="", metavar="MODEL,...")
-    parser.add_argument("--case", default=",".join(SETTINGS), metavar="CASE,...")
+    parser.add_argument("--data-dir", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--bench-dir", type=Path, default=Path("../shared/bench"))
+    parser.add_argument("--only", default="", help="cases, models, or CASE/MODEL, joined by commas")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--kept", type=Path)
+    parser.add_argument("--checkpoints", type=Path)
     parser.add_argument("--validate", action="store_true")
     parser.add_argument("--every", type=int, default=5)
     parser.add_argument("--set", default="", metavar="JSON", help="[model's, trainer's] options over those in this file, to try others")
-    parser.add_argument("--here", type=int, default=-1, metavar="SEED", help="run this one seed in this process")
-    options = parser.parse_args()
-    data_dir, bench_dir = options.data_dir.resolve(), options.bench_dir.resolve()
-    tried: list[dict[str, Any]] = json.loads(options.set) if options.set else [{}, {}]
-    for case in options.case.split(","):
-        if case not in SETTINGS:
-            parser.error(f"no case {case!r}; known: {', '.join(SETTINGS)}")
-        for name in options.only.split(",") if options.only else SETTINGS[case]:
-            known = SETTINGS[case].get(name, ({}, {}))
-            settings = {**known[0], **tried[0]}, {**known[1], **tried[1]}
-            for seed in range(options.seeds if case == "ml100k" else 1) if options.here < 0 else (options.here,):
-                place = options.folder and options.folder.resolve() / key(case, name, seed, settings, options.validate)
-                if place and place.with_suffix(".json").exists():
-                    print(place.with_suffix(".json").read_text().strip(), flush=True)
-                elif options.here >= 0:
-                    split = split_of(case, data_dir, bench_dir, options.validate)
-                    line: dict[str, Any] = {"case": case, "by": "palate", "model": name, "seed": seed, "validation": options.validate}
-                    checkpoint = place and place.with_suffix(".checkpoint")
-                    line |= fit(case, name, seed, split, settings, checkpoint, options.every if options.validate else 0)
-                    line["settings"] = settings
-                    if place:
-                        place.with_suffix(".json").write_text(json.dumps(line) + "\n")
-                        checkpoint.unlink(missing_ok=True)
-                        Clock(checkpoint).forget()
-                    print(json.dumps(line), flush=True)
-                else:
-                    if place:
-                        place.parent.mkdir(parents=True, exist_ok=True)
-                    rest = ["--data-dir", str(data_dir), "--bench-dir", str(bench_dir), "--case", case, "--only", name, "--here", str(seed)]
-                    rest += ["--folder", str(options.folder.resolve())] if options.folder else []
-                    rest += (["--validate", "--every", str(options.every)] if options.validate else []) + (
-                        ["--set", options.set] if options.set else []
-                    )
-                    alone = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-                    subprocess.run([sys.executable, "-m", "bench.collaborative", *rest], env=alone, cwd=Path(__file__).parent.parent, check=True)
+    parser.add_argument("--here", type=int, default=-1, metavar="SEED", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    names = [(case, name) for case, some in SETTINGS.items() for name in some]
+    asked = [word for word in given.only.split(",") if word]
+    chosen = [(case, name) for case, name in names if not asked or {case, name, f"{case}/{name}"} & set(asked)]
+    unknown = [word for word in asked if not any(word in (case, name, f"{case}/{name}") for case, name in names)]
+    if unknown:
+        parser.error(f"there is no {', '.join(unknown)}; known: {', '.join('/'.join(name) for name in names)}")
+    tried: list[dict[str, Any]] = json.loads(given.set) if given.set else [{}, {}]
+    known = json.loads(given.kept.read_text("utf-8"))["lines"] if given.kept and given.kept.is_file() else []
+    mine = {(line["case"], line["model"], line["seed"], line["settings"]): line for line in known if line["by"] == "palate"}
+    for line in known:  # what is not asked for stays
+        if line["by"] == "palate" and (line["case"], line["model"]) not in chosen:
+            print(json.dumps(line), flush=True)
+    for case, name in chosen:
+        settings = {**SETTINGS[case][name][0], **tried[0]}, {**SETTINGS[case][name][1], **tried[1]}
+        short = mark(settings, given.validate)
+        for seed in range(given.seeds if case == "ml100k" else 1) if given.here < 0 else (given.here,):
+            line = None if given.validate else mine.get((case, name, seed, short))
+            if line is None and given.here < 0:
+                line = alone(case, name, seed, given)
+            elif line is None:
+                if given.checkpoints:
+                    given.checkpoints.mkdir(parents=True, exist_ok=True)
+                checkpoint = given.checkpoints and given.checkpoints / f"{case}-{name}-{seed}-{short}"
+                split = split_of(case, given.data_dir, given.bench_dir, given.validate)
+                line = {"case": case, "by": "palate", "model": name, "seed": seed, "validation": given.validate, "settings": short}
+                line |= fit(case, name, seed, split, settings, checkpoint, given.every if given.validate else 0)
+            print(json.dumps(line), flush=True)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,7 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file, save_file
 
+from bench import peers
 from palate import reproduce
 from palate.datasets.clicks import NoData
 from palate.datasets.pointwise import Pointwise
@@ -33,10 +33,10 @@ from palate.evaluation.metrics.rating import auc
 ONCE = ("ml1m-plain", "ml1m", "anime", "anime-scenes", "anime-stars")  #: cases whose runs are long: one seed
 BASES = {"plain": "deepfm-ml1m-plain", "deepfm": "deepfm-ml1m"}  #: what the behaviour models are compared with: DeepFM without histories and with
 SCRATCH = Path(tempfile.gettempdir()) / "palate-bench-predictions"
-PEERS = (  # environment, command, case, and which of its models stand beside which of ours
-    ("rb", ("run_recbole.py", "{model}", "ctr", "10"), "ml100k", {"WideDeep": "WideDeep", "DeepFM": "DeepFM", "DCNV2": "DCNv2"}),
-    ("fx", ("run_rechub_ctr.py", "{model}"), "ml100k-two", {"MMOE": "MMoE", "PLE": "PLE"}),
-    ("xl", ("run_xlearn.py",), "ml100k", {"FFM": "FFM", "FM": "FM"}),
+PEERS = (  # what must be there, command, case, and which of its models stand beside which of ours
+    ("recbole", ("run_recbole.py", "{model}", "ctr", "10"), "ml100k", {"WideDeep": "WideDeep", "DeepFM": "DeepFM", "DCNV2": "DCNv2"}),
+    ("torch_rechub", ("run_rechub_ctr.py", "{model}"), "ml100k-two", {"MMOE": "MMoE", "PLE": "PLE"}),
+    ("xlearn", ("run_xlearn.py",), "ml100k", {"FFM": "FFM", "FM": "FM"}),
 )
 
 
@@ -84,21 +84,13 @@ def alone(name: str, seed: int, data_dir: Path) -> dict[str, Any]:
     return line
 
 
-def peers(bench_dir: Path, home: Path, wanted: set[str]) -> Iterator[dict[str, Any]]:
+def beside(bench_dir: Path, home: Path, wanted: set[str]) -> Iterator[dict[str, Any]]:
     """The peers' own figures, in the same minutes as ours."""
-    for environment, words, case, models in PEERS:
-        python = home / "venvs" / environment / "bin/python"
+    for module, words, case, models in PEERS:
         asked = {theirs: ours for theirs, ours in models.items() if f"{ours.lower()}-{case}" in wanted}
-        if not python.is_file() or not asked:
-            continue
-        for batch in [[model] for model in asked] if "{model}" in words else [list(asked)]:
-            command = [str(python), str(bench_dir.resolve() / "peers" / words[0]), *(word.format(model=batch[0]) for word in words[1:])]
-            with tempfile.TemporaryDirectory() as scratch:  # it writes its data and logs where it stands
-                variables = {**os.environ, "NT": "1", "OMP_NUM_THREADS": "1", "BENCH_HOME": scratch, "USER": os.environ.get("USER", "bench")}
-                Path(scratch, "rbdata").mkdir()
-                done = subprocess.run(command, capture_output=True, text=True, env=variables, cwd=scratch, check=False)
-            for text in done.stdout.splitlines():
-                if text.startswith("RESULT ") and (said := json.loads(text[7:]))["model"] in asked:
+        for batch in [[model] for model in asked] if "{model}" in words else [list(asked)][: len(asked)]:
+            for said in peers.results(home, module, bench_dir, tuple(word.format(model=batch[0]) for word in words)):
+                if said["model"] in asked:
                     yield from peer_line(said, asked[said["model"]], case)
 
 
@@ -147,7 +139,7 @@ def main() -> int:
                 print(f"bench: {error}", file=sys.stderr, flush=True)
                 break
             print(json.dumps(line), flush=True)
-    found = list(peers(given.bench_dir, given.peers, wanted)) if given.peers else [x for x in known if x["by"] != "palate" and x["row"] in wanted]
+    found = list(beside(given.bench_dir, given.peers, wanted)) if given.peers else [x for x in known if x["by"] != "palate" and x["row"] in wanted]
     for line in found:
         print(json.dumps(line), flush=True)
     return 0 if failed < len(rows) else 1

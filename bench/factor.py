@@ -1,6 +1,6 @@
 """Linear and factor models: full-ranking quality or rating error, CPU seconds of the fit, memory, and what one request costs.
 
-    python -m bench.factor --data-dir FOLDER --bench-dir FOLDER [--seeds 3] [--folds 1] [CASE ...]
+    python -m bench.factor --data-dir FOLDER --bench-dir FOLDER [--seeds 3] [--folds 1] [--kept FILE] [CASE ...]
 
 BENCH_DIR holds ``splits/ml100k_general_8_1_1``, DATA_DIR ``ml-1m/`` and ``gowalla/`` (one seed). One JSON line a fit; every case runs in a
 process of its own, on one thread. Compilation is outside ``cpu_seconds`` and reported as ``jit_seconds``. Options were chosen on validation rows:
@@ -131,6 +131,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--folds", type=int, default=1, help="of ML-1M's five")
     parser.add_argument("--asked", choices=("test", "valid"), default="test")
+    parser.add_argument("--kept", type=Path, help="earlier results: those of other cases are printed again")
     parser.add_argument("--here", action="store_true", help="run the cases in this process")
     options = parser.parse_args()
     data_dir, bench_dir = options.data_dir.resolve(), options.bench_dir.resolve()
@@ -138,6 +139,9 @@ def main() -> None:
     if wrong:
         parser.error(f"no case {', '.join(wrong)}; known: {', '.join(CASES)}")
     rest = ["--data-dir", str(data_dir), "--bench-dir", str(bench_dir), "--seeds", str(options.seeds)]
+    for line in json.loads(options.kept.read_text("utf-8"))["lines"] if options.kept and options.kept.is_file() else []:
+        if line["by"] == "palate" and options.cases and line["case"] not in options.cases:
+            print(json.dumps(line), flush=True)
     for name in options.cases or CASES:
         if options.here:
             one(name, data_dir, bench_dir, options.seeds, options.folds, options.asked)

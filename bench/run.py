@@ -5,8 +5,9 @@
 
 ``--peers`` is an interpreter, an environment's folder, or a folder with ``venvs/``: each peer is run by the first of them that has it, in the
 same run as ours. What takes long (``scale factor collaborative sequences ctr rankers routes worlds step stream calibration``) runs only when it is
-named or with ``--all``; ``ctr`` and ``sequences`` keep each row as it comes and do not run again what they have (``--rows`` names some rows of
-``ctr``, or the test files of some ``worlds``). What cannot be run is left out with a line that says why, and its last results stay.
+named or with ``--all``; ``ctr``, ``collaborative`` and ``sequences`` keep each row as it comes and do not run again what they have. ``--rows`` names
+some rows of these and of ``factor``, or the test files of some ``worlds``; the others stay. What cannot be run is left out with a line that says why,
+and its last results stay.
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ import platform
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench import board
+from bench import board, peers
 
 NAMES = tuple(board.AREAS)
 LONG = ("scale", "factor", "collaborative", "sequences", "ctr", "rankers", "routes", "worlds", "step", "stream", "calibration")
+KEPT = ("ctr", "collaborative", "sequences")  #: these are given what they printed before, and go on where they were
 LIBRARIES = ("torch", "numpy", "scipy", "numba", "faiss-cpu", "polars")
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -38,39 +39,25 @@ class LeftOut(Exception):
     """This one cannot be run here; the text says why."""
 
 
-def interpreters(peers: Path) -> list[Path]:
-    """Those that ``--peers`` can mean."""
-    if peers.is_file():
-        return [peers.absolute()]
-    return [path.absolute() for path in (peers / "bin/python", *sorted(peers.glob("venvs/*/bin/python"))) if path.is_file()]
-
-
-def interpreter_with(module: str, peers: Path | None) -> str:
-    """The first that can import ``module``; "" where there is none."""
-    for path in interpreters(peers) if peers is not None else ():
-        asked = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({module!r}) is None)"
-        if subprocess.run([str(path), "-c", asked], capture_output=True, check=False).returncode == 0:
-            return str(path)
-    return ""
-
-
-def arguments(name: str, data_dir: Path, bench_dir: Path, peers: Path | None, run: Path, kept: Path, rows: str = "") -> list[str]:
+def arguments(name: str, data_dir: Path, bench_dir: Path, home: Path | None, run: Path, kept: Path, rows: str = "") -> list[str]:
     """What the module is called with. LeftOut: it needs something that is not there."""
     for needed, folder in (("recall", bench_dir), ("rank", bench_dir), ("recall", data_dir / "gowalla")):
         if name == needed and not folder.is_dir():
             raise LeftOut("its data are not there (--data-dir, --bench-dir)")
     if name == "recall":
-        python = interpreter_with("implicit", peers)
+        python = home and peers.interpreter_with("implicit", home)
         return ["--data-dir", str(data_dir), "--bench-dir", str(bench_dir), *(["--peers", python] if python else [])]
     if name == "rank":
-        python = interpreter_with("recbole", peers)
+        python = home and peers.interpreter_with("recbole", home)
         return ["--bench-dir", str(bench_dir), *(["--peer", python] if python else [])]
     if name == "ctr":
         words = ["--data-dir", str(data_dir), "--bench-dir", str(bench_dir), "--kept", str(kept), *(["--rows", rows] if rows else [])]
-        return [*words, *(["--peers", str(peers.absolute())] if peers is not None and (peers / "venvs").is_dir() else [])]
+        return [*words, *(["--peers", str(home.absolute())] if home else [])]
     if name in ("factor", "collaborative", "sequences"):
         words = ["--data-dir", str(data_dir), "--bench-dir", str(bench_dir)]
-        return [*words, *{"sequences": ["--kept", str(kept)], "factor": ["--folds", "5"]}.get(name, [])]
+        if name == "factor":
+            return [*(rows.split(",") if rows else []), *words, "--folds", "5", "--kept", str(kept)]
+        return [*words, *(["--only", rows] if rows else []), "--kept", str(kept), "--checkpoints", str(kept.parent / "checkpoints")]
     if name == "index":
         return ["--data-dir", str(data_dir)] if (data_dir / "gowalla").is_dir() else []
     if name == "serving":
@@ -102,34 +89,19 @@ def collected(name: str, words: Sequence[str], keep: Callable[[list[dict[str, An
     return lines
 
 
-def libserving(bench_dir: Path, peers: Path) -> list[dict[str, Any]]:
+def libserving(bench_dir: Path, home: Path) -> list[dict[str, Any]]:
     """The service's peer, LibRecommender's libserving: needs ``venvs/lr`` below ``peers`` and redis-server. No lines where it cannot run."""
-    if not (peers / "venvs/lr/bin/python").is_file() or shutil.which("redis-server") is None:
+    if not (home / "venvs/lr/bin/python").is_file() or shutil.which("redis-server") is None:
         print("bench: serving has no peer here (venvs/lr below --peers, and redis-server)", file=sys.stderr, flush=True)
         return []
     command = ["bash", str(bench_dir / "peers/run_libserving.sh")]
-    environment = {**os.environ, "BENCH_HOME": str(peers.absolute())}
+    environment = {**os.environ, "BENCH_HOME": str(home.absolute())}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
     lines = [json.loads(line[6:]) for line in done.stdout.splitlines() if line.startswith("SERVE ")]
     return [{"system": line["peer"], **line} for line in lines]
 
 
-def itemknn(bench_dir: Path, peers: Path) -> list[dict[str, Any]]:
-    """RecBole's ItemKNN, which keeps each target's neighbours. No line where RecBole is not there."""
-    python = interpreter_with("recbole", peers)
-    if not python:
-        return []
-    environment = {**os.environ, "NT": "1", "OMP_NUM_THREADS": "1", "USER": os.environ.get("USER", "bench")}
-    with tempfile.TemporaryDirectory() as scratch:  # it writes its data and logs where it stands
-        environment["BENCH_HOME"] = scratch
-        command = [python, str(bench_dir / "peers/run_recbole.py"), "ItemKNN", "gen", "1"]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=scratch, check=True)
-    result = next(json.loads(line[7:]) for line in done.stdout.splitlines() if line.startswith("RESULT "))
-    quality = {name: result["metrics"][name] for name in ("recall@10", "ndcg@10")}
-    return [{"case": "itemcf-ml100k", "by": result["peer"], "keep": "target", "cpu_seconds": result["cpu_seconds"], **quality}]
-
-
-PEERS = {"recall": itemknn, "serving": libserving}  #: peers that the modules do not run themselves
+PEERS = {"serving": libserving} | {name: partial(peers.lines, name) for name in peers.PEERS}  #: peers that the modules do not run themselves
 
 
 def load() -> float:
@@ -145,8 +117,9 @@ def record(name: str, words: Sequence[str], results: Path, peer: Callable[[], li
     def keep(lines: list[dict[str, Any]]) -> None:
         write(path, name, words, lines, before, time.perf_counter() - begun)
 
-    lines = collected(name, words, keep if name in ("ctr", "sequences") else lambda lines: None)
-    keep(lines + peer())
+    lines = collected(name, words, keep if name in KEPT else lambda lines: None)
+    lines += peer()
+    keep(lines + (peers.earlier(path, lines) if name in ("factor", "collaborative", "sequences") else []))
     return path
 
 
@@ -180,7 +153,8 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--rows",
         default="",
-        help="of ctr: names of palate reproduce --list, or a data set, joined by commas; of worlds: test files (din) or their folders",
+        help="joined by commas; of ctr: names of palate reproduce --list, or data sets; of worlds: test files (din) or their folders; "
+        "of factor: cases; of collaborative and sequences: cases, models, or CASE/MODEL",
     )
     parser.add_argument("--all", action="store_true", help="also what takes long")
     parser.add_argument("--results", type=Path, default=board.RESULTS, help=argparse.SUPPRESS)
@@ -190,7 +164,7 @@ def main(given: Sequence[str] | None = None) -> int:
     unknown = set(names) - set(NAMES)
     if unknown:
         parser.error(f"there is no {', '.join(sorted(unknown))}; known: {', '.join(NAMES)}")
-    if options.peers is not None and not interpreters(options.peers):
+    if options.peers is not None and not peers.interpreters(options.peers):
         parser.error(f"--peers: no interpreter at {options.peers}")
     failed = []
     for name in names:
@@ -206,7 +180,8 @@ def main(given: Sequence[str] | None = None) -> int:
             )
             print(f"bench: {name}", file=sys.stderr, flush=True)
             peer = PEERS.get(name) if options.peers is not None else None
-            record(name, words, options.results, partial(peer, options.bench_dir.resolve(), options.peers) if peer else list)
+            asked = {"rows": options.rows} if name in peers.PEERS else {}
+            record(name, words, options.results, partial(peer, options.bench_dir.resolve(), options.peers, **asked) if peer else list)
         except LeftOut as why:
             print(f"bench: {name} is left out: {why}", file=sys.stderr, flush=True)
         except subprocess.CalledProcessError as error:

@@ -303,7 +303,7 @@ def main() -> int:
     for name in names:
         if asked and not any(word in (name, *name.split("/")) for word in asked):
             for line in known:  # what is not asked for stays
-                if f"{line['case']}/{line['model']}" == name:
+                if line["by"] == "palate" and f"{line['case']}/{line['model']}" == name:
                     print(json.dumps(line), flush=True)
             continue
         lines = []
