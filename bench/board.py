@@ -347,27 +347,38 @@ SAID: dict[str, tuple[str, dict[str, float]]] = {
 }
 
 
+#: what a fit may cost, as a share of the CPU seconds of a peer of the same run
+SHARES = {"EASE": 1.0, "SLIM": 1 / 3, "BPR": 1.0, "LightGCN": 0.25, "NeuMF": 0.25, "MultVAE": 1.0}
+
+
 def recalled(lines: Sequence[Line]) -> list[Row]:
-    """Quality, CPU seconds and memory of each model on each case, mean and deviation over its seeds and folds."""
+    """Quality, CPU seconds, memory of each model on each case, mean and deviation over seeds and folds; judged beside a peer of the same run."""
     rows = []
     mine = [line for line in lines if line.get("by") == "palate" and "mean_of" not in line]
-    for name in dict.fromkeys(f"{line['case']} {line['model']}" for line in mine):
-        some = [line for line in mine if f"{line['case']} {line['model']}" == name]
-        who, said = next(iter(some[0].get("peer", {}).items()), SAID.get(name, ("", {})))
+    for case, model in dict.fromkeys((line["case"], line["model"]) for line in mine):
+        some = [line for line in mine if (line["case"], line["model"]) == (case, model)]
+        peers = [line for line in lines if line.get("by") != "palate" and (line["case"], line.get("model")) == (case, model)]
+        who, said = next(iter(some[0].get("peer", {}).items()), SAID.get(f"{case} {model}", ("", {})))
+        runs = f"{len(some)} run{'s' if len(some) > 1 else ''}"
         for key in [key for key in some[0] if "@" in key or key in ("rmse", "cpu_seconds")]:
             ours, apart = mean(some, key), deviation(some, key)
-            shown = f"{ours:.4f}" if key != "cpu_seconds" else f"{ours:.2f}"
-            beside = f"{who} {said[key]:g}" if key in said else "–"
-            protocol = f"{len(some)} run{'s' if len(some) > 1 else ''}" + ("; the other's figure is a recorded one" if key in said else "")
-            rows.append(
-                Row(
-                    f"{name}: {key}",
-                    shown + (f" ± {apart:.4f}" if apart else ""),
-                    beside,
-                    ours / said[key] if key in said else None,
-                    protocol=protocol,
-                )
-            )
+            shown = (f"{ours:.2f}" if key == "cpu_seconds" else f"{ours:.4f}") + (f" ± {apart:.4f}" if apart else "")
+            if peers and key in peers[0]:
+                theirs, share = mean(peers, key), SHARES.get(model)
+                if key == "cpu_seconds":
+                    target, met = (f"≤ {share:.2g} ×", ours <= share * theirs) if share else ("–", None)
+                else:
+                    target, met = ("≤ 1.01 ×", ours <= 1.01 * theirs) if key == "rmse" else ("≥ 0.99 ×", ours >= 0.99 * theirs)
+                rows.append(Row(f"{case} {model}: {key}", shown, f"{peers[0]['by']} {theirs:g}", ours / theirs, target, met, f"{runs}, the peer one"))
+            elif key in said:
+                recorded = f"{runs}; the other's figure is a recorded one"
+                rows.append(Row(f"{case} {model}: {key}", shown, f"{who} {said[key]:g}", ours / said[key], protocol=recorded))
+            else:
+                rows.append(Row(f"{case} {model}: {key}", shown, protocol=runs))
+        if peers:
+            ours, theirs = max(float(line.get("rss_fit_mb") or line["peak_mb"]) for line in some), mean(peers, "peak_mb")
+            beside = against(f"{peers[0]['by']} {theirs:.0f}", ours, theirs, "≤ 1 ×", ours <= theirs)
+            rows.append(Row(f"{case} {model}: peak MB", f"{ours:.0f}", *beside, "whole processes"))
     return rows
 
 

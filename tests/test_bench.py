@@ -60,6 +60,20 @@ def test_fits_are_judged_against_the_peer_of_the_same_run(tmp_path: Path) -> Non
     assert not any("served" in name for name in rows)
 
 
+def test_recall_models_are_judged_beside_a_peer_that_ran_and_not_beside_a_recorded_figure(tmp_path: Path) -> None:
+    ours = [
+        {"case": "ml100k", "by": "palate", "model": "LightGCN", "seed": n, "cpu_seconds": 3.0, "rss_fit_mb": 400.0, "ndcg@10": 0.3} for n in (0, 1)
+    ]
+    peer = {"case": "ml100k", "by": "recbole-1.2.1", "model": "LightGCN", "cpu_seconds": 10.0, "peak_mb": 390.0, "ndcg@10": 0.28}
+    recorded(tmp_path, "collaborative", [*ours, peer])
+    rows = table(tmp_path)
+    assert rows["ml100k LightGCN: ndcg@10"][:5] == ["0.3000", "recbole-1.2.1 0.28", "1.07", "≥ 0.99 ×", "yes"]
+    assert rows["ml100k LightGCN: cpu_seconds"][:5] == ["3.00", "recbole-1.2.1 10", "0.30", "≤ 0.25 ×", "**no**"]
+    assert rows["ml100k LightGCN: peak MB"][:5] == ["400", "recbole-1.2.1 390", "1.03", "≤ 1 ×", "**no**"]
+    recorded(tmp_path, "collaborative", ours)
+    assert table(tmp_path)["ml100k LightGCN: ndcg@10"][2:5] == ["1.06", "–", "–"]
+
+
 def test_without_a_peer_nothing_is_said_to_be_met(tmp_path: Path) -> None:
     recorded(tmp_path, "recall", [fit("ials-ml100k", "palate", 1.0, 0.27)])
     recorded(tmp_path, "rank", [{"bench": "deepfm_ml100k_ctr", "seed": 0, "test_auc": 0.78, "rows_per_cpu_second": 100_000}])
