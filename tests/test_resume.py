@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from palate.store import Run
+from palate.workflow import train
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "synthetic.toml"
 PROGRAM = "import sys; from palate.workflow import train; train(sys.argv[1], sys.argv[2], report=lambda line: print(line, flush=True))"
@@ -28,7 +29,7 @@ def killed(recipe: Path, out: Path, line: str) -> list[str]:
 def test_killed_at_three_places_and_resumed_the_run_is_bit_identical(tmp_path):
     recipe, broken = tmp_path / "recipe.toml", tmp_path / "broken"
     recipe.write_text(RECIPE.read_text("utf-8").replace("events = 12000", "events = 4000"), "utf-8")
-    killed(recipe, tmp_path / "whole", "")
+    train(recipe, tmp_path / "whole")
     killed(recipe, broken, "fold 1 of 3")
     killed(recipe, broken, "more to validate")
     assert list(broken.glob(".training-*/*two_tower.checkpoint"))
