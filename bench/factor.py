@@ -4,8 +4,8 @@
 
 BENCH_DIR holds ``splits/ml100k_general_8_1_1``, DATA_DIR ``ml-1m/`` and ``gowalla/`` (one seed). One JSON line a fit; every case runs in a
 process of its own, on one thread. Compilation is outside ``cpu_seconds`` and reported as ``jit_seconds``. Options were chosen on validation rows:
-of ML-100K its validation part, of ML-1M fold 2 with folds 3 to 5 as training, of Gowalla a tenth of each user's. ``served_`` figures are answers
-from the histories, the others of the fitted users. ``peer`` is the recorded figure of the README beside the splits.
+of ML-100K its validation part, of ML-1M fold 2 with folds 3 to 5 as training, of Gowalla a tenth of each user's, of its sharpened row a fifth, as in
+the test (a tenth could not tell alpha .15 from .2). ``served_`` figures are answers from the histories, the others of the fitted users. ``peer`` is the recorded figure of the README beside the splits.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ CASES = {
     "gfcf": Case("GFCF", "lists", {"dim": 64, "alpha": 0.3}),
     "item2vec": Case("Item2vec", "lists", {"dim": 32, "contexts": 5, "epochs": 10}, drawn=True),
     "gfcf-gowalla": Case("GFCF", "gowalla", {"alpha": 0.1}, {"BARS": {"recall@20": 0.1849, "ndcg@20": 0.1518}}),
-    "gfcf-sharp-gowalla": Case("GFCF", "gowalla", {"alpha": 0.15, "sharpen": 2.0}, {"BARS": {"recall@20": 0.1849, "ndcg@20": 0.1518}}),
+    "gfcf-sharp-gowalla": Case("GFCF", "gowalla", {"dim": 448, "alpha": 0.3, "sharpen": 2.0}, {"BARS": {"recall@20": 0.1849, "ndcg@20": 0.1518}}),
     "mf-ml1m": Case("MF", "ml-1m", drawn=True),
     "als-ml1m": Case("ALS", "ml-1m", {"dim": 32, "regularization": 0.06}, drawn=True),
     "biassvd-ml1m": Case("BiasSVD", "ml-1m", {}, {"Surprise": {"rmse": 0.873}}, drawn=True),
