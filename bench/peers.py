@@ -23,7 +23,7 @@ PEERS: dict[str, tuple[Script, ...]] = {
         ("recbole", ("run_recbole.py", "SLIMElastic", "gen", "1"), {"SLIMElastic": {"case": "slim", "model": "SLIM"}}),
     ),
     "collaborative": (
-        ("recbole", ("run_recbole.py", "LightGCN", "gen", "30"), {"LightGCN": {"case": "ml100k", "model": "LightGCN"}}),
+        ("recbole", ("run_recbole.py", "LightGCN", "gen", "30", "learning_rate=0.005"), {"LightGCN": {"case": "ml100k", "model": "LightGCN"}}),
         ("recbole", ("run_recbole.py", "NeuMF", "gen", "10"), {"NeuMF": {"case": "ml100k", "model": "NeuMF"}}),
         ("cornac", ("run_cornac.py",), {"VAECF(MultVAE)": {"case": "ml100k", "model": "MultVAE"}}),
     ),
