@@ -78,8 +78,7 @@ def lines(name: str, bench_dir: Path, home: Path, rows: str = "") -> list[dict[s
     return found
 
 
-def earlier(path: Path, now: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Lines of peers in the results at ``path`` that ``now`` has no other for."""
-    known = json.loads(path.read_text("utf-8"))["lines"] if path.is_file() else []
+def earlier(known: list[dict[str, Any]], now: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The ``known`` lines of peers that ``now`` has no other for."""
     there = {(line["case"], line.get("model")) for line in now if line.get("by") != "palate"}
     return [line for line in known if line.get("by") != "palate" and (line["case"], line.get("model")) not in there]

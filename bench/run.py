@@ -112,6 +112,7 @@ def record(name: str, words: Sequence[str], results: Path, peer: Callable[[], li
     """Run one module, then ``peer``, and keep their lines with what was run and on what. Nothing kept names a host or a folder."""
     before, begun = load(), time.perf_counter()
     path = results / f"{name}.json"
+    known = json.loads(path.read_text("utf-8"))["lines"] if path.is_file() and name in ("factor", "collaborative", "sequences") else []
     results.mkdir(parents=True, exist_ok=True)
 
     def keep(lines: list[dict[str, Any]]) -> None:
@@ -119,7 +120,7 @@ def record(name: str, words: Sequence[str], results: Path, peer: Callable[[], li
 
     lines = collected(name, words, keep if name in KEPT else lambda lines: None)
     lines += peer()
-    keep(lines + (peers.earlier(path, lines) if name in ("factor", "collaborative", "sequences") else []))
+    keep(lines + peers.earlier(known, lines))
     return path
 
 
