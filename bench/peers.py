@@ -80,5 +80,5 @@ def lines(name: str, bench_dir: Path, home: Path, rows: str = "") -> list[dict[s
 
 def earlier(known: list[dict[str, Any]], now: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The ``known`` lines of peers that ``now`` has no other for."""
-    there = {(line["case"], line.get("model")) for line in now if line.get("by") != "palate"}
-    return [line for line in known if line.get("by") != "palate" and (line["case"], line.get("model")) not in there]
+    there = {(line.get("case"), line.get("model")) for line in now if line.get("by") != "palate"}
+    return [line for line in known if line.get("by") != "palate" and (line.get("case"), line.get("model")) not in there]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bench import board, run
+from bench import board, peers, run
 from bench.clock import Clock
 from palate.training.trainer import Progress
 from tests.conftest import Beats
@@ -72,6 +72,13 @@ def test_recall_models_are_judged_beside_a_peer_that_ran_and_not_beside_a_record
     assert rows["ml100k LightGCN: peak MB"][:5] == ["400", "recbole-1.2.1 390", "1.03", "≤ 1 ×", "**no**"]
     recorded(tmp_path, "collaborative", ours)
     assert table(tmp_path)["ml100k LightGCN: ndcg@10"][2:5] == ["1.06", "–", "–"]
+
+
+def test_a_peer_s_line_stays_until_another_comes() -> None:
+    ours, one, other = ({"by": by, "case": "ml100k", "model": model} for by, model in (("palate", "EASE"), ("lenskit", "EASE"), ("cornac", "BPR")))
+    assert peers.earlier([ours, one, other], [ours]) == [one, other]
+    assert peers.earlier([ours, one, other], [ours, {**one, "cpu_seconds": 1.0}]) == [other]
+    assert peers.earlier([], [{"system": "exact"}]) == []
 
 
 def test_without_a_peer_nothing_is_said_to_be_met(tmp_path: Path) -> None:
