@@ -243,16 +243,19 @@ def one(name: str, seed: int, data_dir: Path, bench_dir: Path, tried: dict[str, 
     torch.manual_seed(seed)
     model = build(catalog.load(setting.name), options, given(case), Catalogue())
     sampler = Sampler(torch.from_numpy(case.train.counts), setting.drawn, setting.power)
-    clock = Clock(checkpoint)
+    clock, reached = Clock(checkpoint), []
 
     def score() -> float:
         with clock.aside():
-            return figures(model, case, case.valid)[case.first]
+            now = figures(model, case, case.valid)[case.first]
+        reached.append((round(clock.seconds, 1), now))
+        return now
 
     examples = model.learn_from(case.train, sampler)
     fitting = Trainer(seed=seed, threads=1, **training, report=clock.report).fit(model, examples, score, checkpoint)
     line = {"case": which, "model": label, "seed": seed, "epochs": len(fitting.losses), "best": fitting.best}
     line |= {f"valid:{case.first}": max(fitting.scores), "cpu_seconds": round(clock.seconds, 1)}
+    line |= {"reached": reached} if len(reached) == len(fitting.scores) else {}  # of a run that went on elsewhere only a part is known
     line |= figures(model, case, case.valid if tried else case.test)
     return line | {"peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}
 

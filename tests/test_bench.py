@@ -74,6 +74,16 @@ def test_recall_models_are_judged_beside_a_peer_that_ran_and_not_beside_a_record
     assert table(tmp_path)["ml100k LightGCN: ndcg@10"][2:5] == ["1.06", "–", "–"]
 
 
+def test_how_soon_a_peer_s_figure_is_reached(tmp_path: Path) -> None:
+    same = {"case": "ml100k", "model": "SASRec", "peak_mb": 1.0}
+    ours = [
+        {**same, "by": "palate", "seed": seed, "cpu_seconds": 90.0, "ndcg@10": 0.1, "reached": [[10.0, 0.05], [20.0 + seed, 0.07], [30.0, 0.06]]}
+        for seed in (0, 2)
+    ]
+    recorded(tmp_path, "sequences", [*ours, {**same, "by": "rectools-0.19.0", "cpu_seconds": 60.0, "ndcg@10": 0.07}])
+    assert table(tmp_path)["ml100k SASRec: CPU s to the peer's ndcg@10"][:5] == ["21.0", "rectools-0.19.0 60", "0.35", "≤ 0.33 ×", "**no**"]
+
+
 def test_a_peer_s_line_stays_until_another_comes() -> None:
     ours, one, other = ({"by": by, "case": "ml100k", "model": model} for by, model in (("palate", "EASE"), ("lenskit", "EASE"), ("cornac", "BPR")))
     assert peers.earlier([ours, one, other], [ours]) == [one, other]
