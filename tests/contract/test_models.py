@@ -115,8 +115,8 @@ def test_it_fits_one_batch(cls: type[Model]) -> None:
         data = paired(SCHEMA, 32, items=32)
     batch = data.batch(torch.arange(32))
     start = float(model.loss(batch).detach())
-    for _ in range(5):
-        Trainer(epochs=30, batch_size=32, learning_rate=0.01).fit(model, data)
+    for _ in range(15):
+        Trainer(epochs=10, batch_size=32, learning_rate=0.01).fit(model, data)
         if float(model.loss(batch).detach()) < 0.15 * start:
             return
     pytest.fail(f"from {start:.3f} no further than {float(model.loss(batch).detach()):.3f}")

@@ -149,7 +149,7 @@ def test_saved_and_read_back_it_answers_the_same(cls: type[Recaller]) -> None:
 
 @every_recaller
 def test_a_stranger_is_answered_from_the_history(cls: type[Recaller]) -> None:
-    model = fitted(cls, epochs=3)
+    model = ready(cls)
     one, other = model.retrieve(SHOP.stranger([2, 5, 7]), 10), model.retrieve(SHOP.stranger([21, 25, 28]), 10)
     assert len(one.items) == len(other.items) == 10
     assert np.isfinite(one.scores).all()
@@ -167,7 +167,7 @@ def test_rows_that_are_not_known_count_for_nothing(cls: type[Recaller]) -> None:
 def test_it_can_be_trained_after_it_has_answered(cls: type[Recaller]) -> None:
     model, request = ready(cls), SHOP.request(EVERYBODY)
     before = model.retrieve(request, 9)
-    Trainer(epochs=2, batch_size=16, learning_rate=0.01).fit(model, examples(model))
+    Trainer(epochs=1, batch_size=16, learning_rate=0.01).fit(model, examples(model))
     assert not same(before, model.retrieve(request, 9))
 
 
