@@ -134,7 +134,7 @@ def write(path: Path, name: str, words: Sequence[str], lines: list[dict[str, Any
         "load_after": load(),
     }
     # Paths are this machine's own: the command is kept with their last part, and lines that repeat them likewise.
-    short = {word: Path(word).name for word in words if "/" in word}
+    short = {word: Path(word).name for word in words if Path(word).is_absolute()}
     command = " ".join(["python -m", f"bench.{name}", *(short.get(word, word) for word in words)])
     text = json.dumps({"command": command, "seconds": round(seconds, 1), "machine": machine, "lines": lines}, indent=1)
     for word, last in short.items():
