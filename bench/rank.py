@@ -11,9 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -23,6 +20,7 @@ import polars as pl
 import torch
 from sklearn.metrics import log_loss, roc_auc_score
 
+from bench import peers
 from palate.batch import Batch
 from palate.datasets.pointwise import Pointwise
 from palate.layers.halves import rows
@@ -122,15 +120,10 @@ def request_cost(repeats: int = 300) -> dict[str, Any]:
 
 def peer(python: str, folder: Path) -> dict[str, Any]:
     """RecBole's DeepFM in the same minute: its own figures."""
-    environment = os.environ | {"NT": "1", "OMP_NUM_THREADS": "1", "USER": os.environ.get("USER", "bench")}
-    script = [str(Path(python).absolute()), str((folder / "peers/run_recbole.py").resolve()), "DeepFM", "ctr", "10"]
-    with tempfile.TemporaryDirectory() as scratch:  # it writes logs where it stands
-        environment.setdefault("BENCH_HOME", scratch)
-        done = subprocess.run(script, capture_output=True, text=True, env=environment, cwd=scratch)
-    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-    if not lines:
-        raise SystemExit(f"the peer gave no result:\n{done.stderr[-2000:]}")
-    result = json.loads(lines[-1][7:])
+    found = peers.results(Path(python), "recbole", folder, ("run_recbole.py", "DeepFM", "ctr", "10"))
+    if not found:
+        raise SystemExit("the peer gave no result")
+    result = found[0]
     rate = 79_999 * result["epochs"] / result["cpu_seconds"]
     return {
         "peer": "recbole",

@@ -90,7 +90,7 @@ def collected(name: str, words: Sequence[str], keep: Callable[[list[dict[str, An
 
 
 def libserving(bench_dir: Path, home: Path) -> list[dict[str, Any]]:
-    """The service's peer, LibRecommender's libserving: needs ``venvs/lr`` below ``peers`` and redis-server. No lines where it cannot run."""
+    """The service's peer, LibRecommender's libserving: needs ``venvs/lr`` below ``home`` and redis-server. No lines where it cannot run."""
     if not (home / "venvs/lr/bin/python").is_file() or shutil.which("redis-server") is None:
         print("bench: serving has no peer here (venvs/lr below --peers, and redis-server)", file=sys.stderr, flush=True)
         return []

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from palate.candidates import Floats
-from palate.index.library import Library, faiss
+from palate.index.external import Library, faiss
 
 
 class HNSW(Library):

@@ -9,7 +9,7 @@ import math
 from typing import Any, Literal
 
 from palate.candidates import Floats
-from palate.index.library import Library, faiss
+from palate.index.external import Library, faiss
 
 ENOUGH = 100  #: vectors a list holds on average, at least
 

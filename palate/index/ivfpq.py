@@ -10,8 +10,8 @@ import math
 import numpy as np
 
 from palate.candidates import Floats
+from palate.index.external import faiss
 from palate.index.ivf import ENOUGH
-from palate.index.library import faiss
 from palate.index.quantized import Quantized
 
 
