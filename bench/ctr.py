@@ -2,10 +2,10 @@
 
     python -m bench.ctr [--rows NAME,...] [--seeds 3] [--data-dir FOLDER] [--bench-dir FOLDER] [--peers FOLDER] [--kept FILE]
 
-Rows are those of ``palate reproduce --list``. ``--kept`` names earlier results: what stands there with the same settings is printed again and
-not run, so a bench that was stopped goes on where it was. Rows of ``ml1m`` are compared with DeepFM's, which reads the histories pooled or not at
-all: difference of AUC with an interval over users. ``--peers`` (environments of ``peers/setup_peers.sh``) runs RecBole, torch-rechub and xlearn
-between ours. One JSON line a run.
+Rows are those of ``palate reproduce --list``. ``--kept`` names earlier results: what stands there with the same settings is printed again and not
+run, so a bench that was stopped goes on where it was. Rows of ``ml1m`` and ``ml1m-new`` are compared with DeepFM's, which reads the histories
+pooled or not at all: difference of AUC with an interval over users. ``--peers`` (environments of ``peers/setup_peers.sh``) runs RecBole,
+torch-rechub and xlearn between ours. One JSON line a run.
 """
 
 from __future__ import annotations
@@ -30,8 +30,10 @@ from palate.datasets.clicks import NoData
 from palate.datasets.pointwise import Pointwise
 from palate.evaluation.metrics.rating import auc
 
-ONCE = ("ml1m-plain", "ml1m", "anime", "anime-scenes", "anime-stars")  #: cases whose runs are long: one seed
-BASES = {"plain": "deepfm-ml1m-plain", "deepfm": "deepfm-ml1m"}  #: what the behaviour models are compared with: DeepFM without histories and with
+ONCE = ("ml1m-plain", "ml1m", "ml1m-new-plain", "ml1m-new", "anime", "anime-scenes", "anime-stars")  #: cases whose runs are long: one seed
+BASES = {  #: what the behaviour models are compared with: DeepFM without histories and with
+    case: {"plain": f"deepfm-{case}-plain", "deepfm": f"deepfm-{case}"} for case in ("ml1m", "ml1m-new")
+}
 SCRATCH = Path(tempfile.gettempdir()) / "palate-bench-predictions"
 PEERS = (  # what must be there, command, case, and which of its models stand beside which of ours
     ("recbole", ("run_recbole.py", "{model}", "ctr", "10"), "ml100k", {"WideDeep": "WideDeep", "DeepFM": "DeepFM", "DCNV2": "DCNv2"}),
@@ -52,10 +54,11 @@ def one(name: str, seed: int, data_dir: Path) -> dict[str, Any]:
     data = reproduce.CASES[row.case](data_dir, lambda line: None)
     kept: dict[str, Any] = {}
     found = reproduce.run(row, data, seed, keep=lambda predicted: kept.update(test=predicted))
-    if row.case in ("ml1m", "ml1m-plain"):
+    bases = BASES.get(row.case.removesuffix("-plain"), {})
+    if bases:
         SCRATCH.mkdir(exist_ok=True)
         save_file({"test": kept["test"]}, SCRATCH / f"{name}-{settings(row)}-{seed}.safetensors")
-        for short, base in BASES.items() if name not in BASES.values() else ():
+        for short, base in bases.items() if name not in bases.values() else ():
             theirs = load_file(SCRATCH / f"{base}-{settings(reproduce.find(base))}-{seed}.safetensors")["test"]
             apart = interval(data.parts["test"], kept["test"][:, 0], theirs[:, 0])
             found |= {f"{key}_{short}": value for key, value in apart.items()}

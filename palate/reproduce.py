@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ FUSED: dict[str, Any] = {"dim": 10, "hidden": (64, 64, 64), "other": (64, 64, 64
 LONG: dict[str, Any] = {"epochs": 6, "batch_size": 4096, "learning_rate": 0.002, "patience": 1}
 WIDE: dict[str, Any] = {"dim": 10, "hidden": (128, 128, 128), "dropout": 0.2}  # the peers' widths
 TASKS: dict[str, Any] = {"dim": 10, "hidden": (64,), "tower": (32,), "dropout": 0.2}  # the same for several tasks
+SETTLED: dict[str, Any] = {"epochs": 6, "batch_size": 4096, "learning_rate": 0.004, "schedule": "cosine", "patience": 6}
 SHORT: dict[str, Any] = {"batch_size": 4096, "learning_rate": 0.02, "weight_decay": 1.0, "patience": 1}
 
 
@@ -65,9 +67,9 @@ def _anime_stars(data_dir: Path | None, report: clicks.Report) -> Clicks:
     return clicks.anime(data_dir, report, stars=True)
 
 
-def _ml1m_plain(data_dir: Path | None, report: clicks.Report) -> Clicks:
-    """The same rows, and nothing of what the user rated before."""
-    found = clicks.ml1m(data_dir, report)
+def _ml1m_plain(data_dir: Path | None, report: clicks.Report, strangers: bool = False) -> Clicks:
+    """The same rows, and nothing of what the user did before."""
+    found = clicks.ml1m(data_dir, report, strangers=strangers)
     return replace(found, schema=found.schema.without(["history*"]))
 
 
@@ -76,6 +78,8 @@ CASES: dict[str, Callable[[Path | None, clicks.Report], Clicks]] = {
     "ml100k-two": clicks.ml100k_two_tasks,
     "ml1m": clicks.ml1m,
     "ml1m-plain": _ml1m_plain,
+    "ml1m-new": partial(clicks.ml1m, strangers=True),
+    "ml1m-new-plain": partial(_ml1m_plain, strangers=True),
     "anime": clicks.anime,
     "anime-scenes": _anime_scenes,
     "anime-stars": _anime_stars,
@@ -113,6 +117,8 @@ ROWS: tuple[Row, ...] = (
     *(
         Row("ml1m", model, training=LONG | {"epochs": epochs}) for model, epochs in (("DIEN", 4), ("ConvLSTM", 4), ("MIMN", 2))
     ),  # what they cost a row
+    Row("ml1m-new-plain", "DeepFM", training=SETTLED),
+    *(Row("ml1m-new", model, training=SETTLED) for model in ("DeepFM", "YouTubeRank", "DIN", "SIM", "CAN", "ConvLSTM", "DIEN")),
 )
 
 

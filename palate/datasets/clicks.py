@@ -135,11 +135,12 @@ def ml100k_two_tasks(data_dir: Path | None = None, report: Report = print) -> Cl
     return made.clicks(labels, rows["user"].cast(pl.Int64).to_numpy(), "random 8:1:1", user_id="user_id", item_id="item_id")
 
 
-def ml1m(data_dir: Path | None, report: Report = print, length: int = 50) -> Clicks:
+def ml1m(data_dir: Path | None, report: Report = print, length: int = 50, strangers: bool = False) -> Clicks:
     """AutoInt's rule: ``click`` is a rating above 3, ratings of 3 are left out; 739,012 rows, random 8:1:1.
 
     User, film and genre fields, and the user's last ``length`` films before the row in the user's own order (any rating; by id and by first
-    genre). Rows whose place in that order is unknown have no history.
+    genre). Rows whose place in that order is unknown have no history. ``strangers``: not rows but users are parted 8:1:1, none is known by id,
+    and a history holds the films that were clicked: all that tells one user from another of the same age, sex, work and place.
     """
     folder = _folder(data_dir, "ml-1m", "ratings", "users", "movies")
     ratings = pl.read_parquet(folder / "ratings.parquet").sort("user_id", "order", maintain_order=True)
@@ -148,17 +149,16 @@ def ml1m(data_dir: Path | None, report: Report = print, length: int = 50) -> Cli
     every = ratings.join(users, on="user_id", how="left", maintain_order="left").join(films, on="movie_id", how="left", maintain_order="left")
     every = every.with_columns(genre=pl.col("genres").list.first())
     place = np.arange(len(every))
-    order = every["order"].to_numpy()
-    known = np.flatnonzero(order >= 0)
-    user = every["user_id"].to_numpy()
-    first = np.searchsorted(user[known], user)  # of the user's rows with a place, among those
-    earlier = np.where(order >= 0, np.searchsorted(known, place) - first, 0)
+    order, stars, user = (every[name].to_numpy() for name in ("order", "rating", "user_id"))
+    shown = np.flatnonzero((order >= 0) & (stars > 3) if strangers else order >= 0)  # what histories are made of
+    first = np.searchsorted(user[shown], user)  # of the user's rows among those
+    earlier = np.where(order >= 0, np.searchsorted(shown, place) - first, 0)
     lengths = np.minimum(earlier, length)
     starts = first + earlier - lengths
-    kept = np.flatnonzero(every["rating"].to_numpy() != 3)
-    rows = every[kept]
-    made = _Rows(_parts(len(rows), 2026))
-    for name, owner, column in (
+    kept = np.flatnonzero(stars != 3)
+    rows, owner = every[kept], np.unique(user[kept], return_inverse=True)[1]
+    made = _Rows(_parts(int(owner.max()) + 1, 2026)[owner] if strangers else _parts(len(rows), 2026))
+    for name, whose, column in (
         ("user_id", "user", "user_id"),
         ("gender", "user", "gender"),
         ("age", "user", "age"),
@@ -166,13 +166,14 @@ def ml1m(data_dir: Path | None, report: Report = print, length: int = 50) -> Cli
         ("zip2", "user", "zip"),
         ("item_id", "item", "movie_id"),
         ("genre", "item", "genre"),
-    ):
-        made.category(name, owner, rows[column].str.head(2) if name == "zip2" else rows[column])  # type: ignore[arg-type]
+    )[strangers:]:
+        made.category(name, whose, rows[column].str.head(2) if name == "zip2" else rows[column])  # type: ignore[arg-type]
     made.tags("genres", "item", rows["genres"], 6)
     for name, shares, column in (("history", "item_id", "movie_id"), ("history_genre", "genre", "genre")):
-        made.history(name, shares, made.ids(shares, every[column])[known], starts[kept], lengths[kept], length)
-    labels = {"click": (rows["rating"].to_numpy() > 3).astype(np.float32)}
-    return made.clicks(labels, user[kept].astype(np.int64), "random 8:1:1", user_id="user_id", item_id="item_id", history="history")
+        made.history(name, shares, made.ids(shares, every[column])[shown], starts[kept], lengths[kept], length)
+    labels = {"click": (stars[kept] > 3).astype(np.float32)}
+    parts = {"item_id": "item_id", "history": "history"} | ({} if strangers else {"user_id": "user_id"})
+    return made.clicks(labels, user[kept].astype(np.int64), "users 8:1:1" if strangers else "random 8:1:1", **parts)
 
 
 def anime(data_dir: Path | None, report: Report = print, stars: bool = False) -> Clicks:

@@ -63,6 +63,23 @@ def test_a_history_holds_the_user_s_earlier_films_and_no_other(films: Path) -> N
     assert all(data.schema[name].vocab_size > 2 for name in names)
 
 
+def test_strangers_are_in_one_part_only_and_known_by_what_they_clicked(films: Path) -> None:
+    data = clicks.ml1m(films, quiet, length=40, strangers=True)
+    users = [set(part.groups.tolist()) for part in data.parts.values()]
+    assert sum(map(len, users)) == len(set.union(*users)) == 30
+    assert "user_id" not in data.schema
+    liked: dict[int, list[int]] = {}
+    for user, _, stars, place, _ in pl.read_parquet(films / "ml-1m/ratings.parquet").iter_rows():
+        if stars > 3 and place >= 0:
+            liked.setdefault(user, []).append(place)
+    longest = dict.fromkeys(liked, 0)
+    for part in data.parts.values():
+        batch = part.batch(torch.arange(len(part)))
+        for user, history, click in zip(batch["group"].tolist(), batch["history"], batch["label:click"].tolist(), strict=True):
+            longest[user] = max(longest[user], int((history > 0).sum()) + int(click))
+    assert {user: size for user, size in longest.items() if user != 3} == {user: len(places) for user, places in liked.items() if user != 3}
+
+
 def film_codes(data: clicks.Clicks, films: Path) -> dict[int, int]:
     """The film behind each id, by the order in which the training rows show them."""
     ratings = pl.read_parquet(films / "ml-1m/ratings.parquet").sort("user_id", "order", maintain_order=True)
