@@ -60,7 +60,7 @@ def test_fits_are_judged_against_the_peer_of_the_same_run(tmp_path: Path) -> Non
     assert not any("served" in name for name in rows)
 
 
-def test_recall_models_are_judged_beside_a_peer_that_ran_and_not_beside_a_recorded_figure(tmp_path: Path) -> None:
+def test_what_a_fit_costs_is_judged_beside_a_peer_that_ran_and_not_beside_a_recorded_figure(tmp_path: Path) -> None:
     ours = [
         {"case": "ml100k", "by": "palate", "model": "LightGCN", "seed": n, "cpu_seconds": 3.0, "rss_fit_mb": 400.0, "ndcg@10": 0.3} for n in (0, 1)
     ]
@@ -71,7 +71,10 @@ def test_recall_models_are_judged_beside_a_peer_that_ran_and_not_beside_a_record
     assert rows["ml100k LightGCN: cpu_seconds"][:5] == ["3.00", "recbole-1.2.1 10", "0.30", "≤ 0.25 ×", "**no**"]
     assert rows["ml100k LightGCN: peak MB"][:5] == ["400", "recbole-1.2.1 390", "1.03", "≤ 1 ×", "**no**"]
     recorded(tmp_path, "collaborative", ours)
-    assert table(tmp_path)["ml100k LightGCN: ndcg@10"][2:5] == ["1.06", "–", "–"]
+    assert table(tmp_path)["ml100k LightGCN: ndcg@10"][1:5] == ["RecBole 0.2834", "1.06", "≥ 0.99 ×", "yes"]
+    assert table(tmp_path)["ml100k LightGCN: cpu_seconds"][3:5] == ["–", "–"]
+    recorded(tmp_path, "collaborative", [{**ours[0], "case": "gowalla", "recall@20": 0.1783, "ndcg@20": 0.1547}])
+    assert table(tmp_path)["gowalla LightGCN: recall@20"][1:5] == ["BARS 0.182", "0.98", "≥ 0.98 ×", "**no**"]
 
 
 def test_how_soon_a_peer_s_figure_is_reached(tmp_path: Path) -> None:
