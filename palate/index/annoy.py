@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from palate.candidates import Floats, Ints
 from palate.index.approximate import Bits, valid
-from palate.index.exact import rise, sink
 from palate.index.gathering import Gathering, lifted
+from palate.index.heaps import rise, sink
 from palate.index.topk import Marks
 
 SAMPLE = 32  #: vectors of a part that its two groups are found among

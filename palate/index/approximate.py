@@ -21,7 +21,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from palate.candidates import Floats, Ints, Ragged
-from palate.index.exact import Exact, absent, best_of, best_rows, checked, inner_products, positions, within
+from palate.index.exact import Exact, absent, best_rows, checked, inner_products, positions, within
+from palate.index.heaps import best_of
 
 Bits = NDArray[np.uint8]
 

@@ -11,6 +11,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from palate.candidates import Floats, Ints, Ragged
+from palate.index.heaps import best_of
 
 BLOCK = 1 << 24  #: scores held at once while searching in bulk (64 MB)
 SMALL = 1 << 20  #: numbers in the matrix below which one query goes through BLAS, which does not wake its threads for so little
@@ -24,72 +25,6 @@ def inner_products(vectors: Floats, query: Floats, out: Floats) -> None:
         for d in range(len(query)):
             total += vectors[n, d] * query[d]
         out[n] = total
-
-
-@njit(cache=True, nogil=True)
-def best_of(scores: Floats, k: int) -> tuple[Ints, Floats]:
-    """Positions and values of the k largest finite scores, best first, ties by position; fewer where fewer are finite."""
-    heap = np.empty(k, np.float32)  # the smallest of the best so far on top
-    place = np.empty(k, np.int64)
-    size = 0
-    for n in range(len(scores)):
-        score = scores[n]
-        if size < k:
-            if not score > -np.inf:
-                continue
-            rise(heap, place, size, score, n)
-            size += 1
-        elif score > heap[0]:  # of equal scores the earlier position is already in
-            sink(heap, place, size, score, n)
-    return emptied(heap, place, size)
-
-
-@njit(cache=True, nogil=True)
-def emptied(heap: Floats, place: Ints, size: int) -> tuple[Ints, Floats]:
-    """Positions and values of a heap of ``size``, best first."""
-    values = np.empty(size, np.float32)
-    positions = np.empty(size, np.int64)
-    for left in range(size - 1, -1, -1):
-        values[left] = heap[0]
-        positions[left] = place[0]
-        if left:
-            sink(heap, place, left, heap[left], place[left])
-    return positions, values
-
-
-@njit(cache=True, nogil=True)
-def rise(heap: Floats, place: Ints, size: int, score: np.float32, n: int) -> None:
-    """Put (score, n) into a heap that holds ``size``; of equal scores the later position is the smaller."""
-    child = size
-    while child > 0:
-        parent = (child - 1) >> 1
-        if heap[parent] < score or (heap[parent] == score and place[parent] > n):
-            break
-        heap[child] = heap[parent]
-        place[child] = place[parent]
-        child = parent
-    heap[child] = score
-    place[child] = n
-
-
-@njit(cache=True, nogil=True)
-def sink(heap: Floats, place: Ints, size: int, score: np.float32, n: int) -> None:
-    """Put (score, n) in the place of the top and let it sink; of equal scores the later position is the smaller."""
-    hole = 0
-    while True:
-        child = 2 * hole + 1
-        if child >= size:
-            break
-        right = child + 1
-        if right < size and (heap[right] < heap[child] or (heap[right] == heap[child] and place[right] > place[child])):
-            child = right
-        if score < heap[child] or (score == heap[child] and n > place[child]):
-            break
-        heap[hole] = heap[child]
-        place[hole] = place[child]
-        hole = child
-    heap[hole] = score
-    place[hole] = n
 
 
 def checked(vectors: Floats, ids: Ints) -> tuple[Floats, Ints]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from palate.candidates import Floats, Ints
 from palate.index.approximate import Approximate, Bits
-from palate.index.exact import best_of
+from palate.index.heaps import best_of
 from palate.index.topk import Marks, workspace
 
 

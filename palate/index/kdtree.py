@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from palate.candidates import Floats, Ints
 from palate.index.approximate import Bits, valid
-from palate.index.exact import emptied, rise, sink
 from palate.index.gathering import Body, Gathering, lifted
+from palate.index.heaps import emptied, rise, sink
 
 SLACK = 1e-5  #: share of the greatest product by which a bound may be wrong in 32 bits
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from palate.candidates import Floats, Ints
 from palate.index.approximate import Approximate, Bits, valid
-from palate.index.exact import emptied, rise, sink
+from palate.index.heaps import emptied, rise, sink
 
 WORDS = 256  #: codewords of a group: a byte
 SAMPLE = 64 * WORDS  #: vectors that codewords are learned from, at most

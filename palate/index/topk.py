@@ -1,8 +1,9 @@
 """The k best of many scores, block by block, for retrievers whose scores are sparse sums or one matrix product.
 
-A score and its catalogue row are packed into one uint64 whose ascending order is "higher score first, then lower row". So numpy's
-vectorised partition and sort of integers choose and order in one go, ties fall by catalogue row, and nothing larger than a block of
-about 32 MB is held. The compiled parts see fixed dtypes only: ``plain`` makes any array fit without a second compilation.
+Of sparse sums a score and its catalogue row are packed into one uint64 whose ascending order is "higher score first, then lower row", so
+numpy's vectorised partition and sort of integers choose and order in one go; of dense scores a heap keeps the best. Ties fall by catalogue row,
+and nothing larger than a block of 32 (dense: 64) MB is held. The compiled parts see fixed dtypes only: ``plain`` makes any array fit without a
+second compilation.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from numba import njit
 from numpy.typing import NDArray
 
 from palate.candidates import Candidates, Floats, Histories, Ints, Ragged, offsets_of
+from palate.index import heaps
 
 Keys = NDArray[np.uint64]
 Marks = NDArray[np.int8]
 Doubles = NDArray[np.float64]
 
-BLOCK = 4_000_000  #: scores held at once
+BLOCK = 4_000_000  #: packed scores held at once; of dense ones four times as many
 NOTHING = np.uint64(0xFFFF_FFFF_FFFF_FFFF)  #: key of an empty place
 LONG = 40.0  #: half-lives; how much longer somebody was away does not matter
 EVERYTHING = np.empty(0, np.bool_)  #: ``allowed`` of those who allow every column
@@ -302,35 +304,39 @@ def ragged(lists: Ragged | None, size: int) -> tuple[Ints, Ints]:
 
 
 @njit(cache=True, nogil=True)
-def _keys_of(scores: Floats, x_offsets: Ints, x_values: Ints, start: int, keys: Keys) -> None:
+def _best(scores: Floats, x_offsets: Ints, x_values: Ints, start: int, marks: Marks, items: Ints, values: Floats, counts: Ints) -> None:
     n = scores.shape[1]
-    bits = scores.view(np.uint32)
-    for b in range(scores.shape[0]):
-        for i in range(n):
-            raw = bits[b, i]
-            if raw == np.uint32(0x8000_0000):  # -0.0
-                raw = np.uint32(0)
-            order = raw if raw >> np.uint32(31) else np.uint32(0x7FFF_FFFF) - raw
-            keys[b, i] = (np.uint64(order) << np.uint64(32)) | np.uint64(i)
-        for item in x_values[x_offsets[start + b] : x_offsets[start + b + 1]]:
+    for b in range(len(scores)):
+        excluded = x_values[x_offsets[start + b] : x_offsets[start + b + 1]]
+        for item in excluded:
             if 0 <= item < n:
-                keys[b, item] = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
+                marks[item] = 1
+        at, best = heaps.best_of(scores[b], items.shape[1], marks)
+        for item in excluded:
+            if 0 <= item < n:
+                marks[item] = 0
+        counts[b] = len(at)
+        items[b, : len(at)] = at
+        values[b, : len(at)] = best
 
 
 def best_of(score: Callable[[int, int], Floats], size: int, n: int, k: int, exclude: Ragged | None = None) -> Candidates:
-    """The k best of ``n`` columns for ``size`` requests, where ``score(start, stop)`` gives float32 ``[stop - start, n]`` (no NaN)."""
-    if k <= 0 or n == 0 or size == 0:
+    """The k best of ``n`` columns for ``size`` requests, where ``score(start, stop)`` gives float32 ``[stop - start, n]``.
+
+    No NaN; a column of -inf is nobody's.
+    """
+    k = min(k, n)
+    if k <= 0 or size == 0:
         return Candidates.empty(size)
     x_offsets, x_values = ragged(exclude, size)
-    step = max(1, min(size, BLOCK // n))
-    keys: Keys = np.empty((step, n), np.uint64)
-    blocks = []
+    items, values, counts = np.empty((size, k), np.int64), np.empty((size, k), np.float32), np.empty(size, np.int64)
+    step = max(1, 4 * BLOCK // n)
+    marks = workspace.of(n)[1]
     for start in range(0, size, step):
-        stop = min(start + step, size)
-        part = keys[: stop - start]
-        _keys_of(plain(score(start, stop), np.float32), x_offsets, x_values, start, part)
-        blocks.append(_chosen(part, k))
-    return _gathered(blocks, size)
+        some = slice(start, min(start + step, size))
+        _best(plain(score(some.start, some.stop), np.float32), x_offsets, x_values, start, marks, items[some], values[some], counts[some])
+    there = np.arange(k) < counts[:, None]
+    return Candidates(items[there], values[there], offsets_of(counts))
 
 
 def nearest_of_all(index: Any, vectors: Floats, k: int, exclude: Ragged | None = None) -> Candidates:

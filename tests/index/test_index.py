@@ -12,7 +12,8 @@ from palate.candidates import Floats, Ints, Ragged
 from palate.catalog import ENTRIES, load
 from palate.index.annoy import Annoy
 from palate.index.approximate import FOLD
-from palate.index.exact import Exact, best_of
+from palate.index.exact import Exact
+from palate.index.heaps import best_of
 from palate.index.hnsw import HNSW
 from palate.index.ivf import IVF
 from palate.index.ivfpq import IVFPQ

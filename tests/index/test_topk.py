@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -29,6 +31,24 @@ def test_best_of_equals_a_full_sort(k, block, monkeypatch):
     expected = [[i for i in np.lexsort((np.arange(30), -row)) if i not in exclude[b]][:k] for b, row in enumerate(scores)]
     assert lists(found) == expected
     np.testing.assert_array_equal(found.scores, scores[found.requests, found.items])
+
+
+def test_the_best_of_a_million_for_many_need_no_matrix_of_them_all():
+    items = np.random.default_rng(0).normal(size=(1_000_000, 4)).astype(np.float32)
+    users = np.random.default_rng(1).normal(size=(100, 4)).astype(np.float32)  # 400 MB of scores in all
+    tracemalloc.start()
+    found = best_of(lambda start, stop: users[start:stop] @ items.T, 100, 1_000_000, 10)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 150e6
+    np.testing.assert_array_equal(found.items[-10:], np.argsort(-(items @ users[-1]), kind="stable")[:10])
+
+
+def test_a_score_of_minus_infinity_is_nobody_s():
+    scores = np.full((2, 5), -np.inf, np.float32)
+    scores[1, 3] = -1e30
+    found = best_of(lambda start, stop: scores[start:stop], 2, 5, 4)
+    assert lists(found) == [[], [3]]
 
 
 @pytest.mark.parametrize("density", [0.02, 0.5])
