@@ -13,7 +13,7 @@ from palate.batch import Batch
 from palate.datasets.interactions import Interactions
 from palate.layers import losses
 from palate.layers.bags import bag, distinct, shared
-from palate.layers.propagation import Edges, propagated
+from palate.recall.graph.propagation import Edges, propagated
 
 
 class Graph(nn.Module):
