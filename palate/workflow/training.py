@@ -1,4 +1,4 @@
-"""What a recipe asks for, from tables to a published run: prepare, train each model after its teacher, evaluate, publish.
+"""Training of a recipe's models, each after its teacher.
 
 Recall is trained twice: on events before each fold's moment, to make the ranker's examples out of what recall would have offered
 then, and on all training events, to serve. A ranker that only ever saw taken items learns nothing of what recall puts before it.
@@ -6,26 +6,22 @@ then, and on all training events, to serve. A ranker that only ever saw taken it
 
 from __future__ import annotations
 
-import hashlib
-import io
 import itertools
-import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from palate import assembly, catalog
-from palate.assembly import OpenRun, Parts, open_run
+from palate import assembly
+from palate.assembly import Parts
 from palate.build import build
-from palate.candidates import Candidates, Ints, Ragged, Request
+from palate.candidates import Candidates, Ints, Request
 from palate.contracts import Embedder, Forest, Others, Recaller, Rehearsal
 from palate.datasets.held import held_back
 from palate.datasets.interactions import Interactions
@@ -34,179 +30,21 @@ from palate.datasets.negatives import Own, Sampler, keeping
 from palate.datasets.offered import Offered, Outcomes
 from palate.datasets.pairs import Pairs
 from palate.datasets.sequences import Sequences
-from palate.evaluation import offline, stages
-from palate.evaluation import report as pages
-from palate.features.pipeline import FeaturePipeline, context_columns
-from palate.funnel.funnel import Funnel, Trace
+from palate.features.pipeline import FeaturePipeline
+from palate.funnel.funnel import Funnel
 from palate.prerank.distilled import Distilled
-from palate.recipe import DRAWN, Recipe, RecipeError
-from palate.schema import nearest
-from palate.state.catalogue import AVAILABLE, CREATED, Catalogue
-from palate.state.own import read_log
-from palate.state.past import Past, ragged_places
-from palate.state.rows import EventRows, event_rows
-from palate.store import Draft, Run, unfinished
-from palate.tables.entities import read_entities
-from palate.tables.events import Events, read_events
-from palate.tables.signals import Signal
-from palate.tables.world import World
-from palate.training.curves import Curves, Watcher
+from palate.recipe import DRAWN, Recipe
+from palate.state.past import ragged_places
+from palate.state.rows import EventRows
+from palate.training.curves import Watcher
 from palate.training.mined import Mined
 from palate.training.trainer import Progress, Trainer
+from palate.workflow.prepared import Prepared, Report, past_of, quiet
 
-Report = Callable[[str], None]
 Score = Callable[[Any], float]  # what a model is worth after an epoch
 
 REHEARSED = 2_000  #: requests that a hybrid's weights are chosen on, at most
 CHUNK = 512  #: requests at a time in bulk work: bounds memory, changes no result
-
-
-BY_USER = "no moment parts training from test: models may know others' later events; everybody is asked after the last event learnt from"
-NEW_USERS = "nothing was learnt from those who are held out: each is asked after the first four fifths of what they did"
-
-
-def quiet(line: str) -> None:
-    """A report that says nothing."""
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """Tables by catalogue row. ``train`` are the events models may learn from; ``cut`` ms is the first moment held out.
-
-    ``held`` are the events held out and ``later`` the items born at the cut or after it: both come into the catalogues with ``rest``, once
-    the models are fitted. ``one_moment``: every event of ``train`` is before the cut and every held one is not. ``context``: the
-    events' columns that features read. Where negatives are made of a user's own items, ``met`` are all events before the cut, also such as show no
-    signal, and ``ranked_out`` what recall offered for pages before it and a later stage put far down.
-    """
-
-    world: World
-    items: Catalogue
-    users: Catalogue
-    train: EventRows
-    cut: int
-    held: Events
-    later: pl.DataFrame
-    born: dict[str, int]
-    signals: tuple[Signal, ...]
-    shown: EventRows
-    one_moment: bool = True
-    context: tuple[str, ...] = ()
-    met: EventRows | None = None
-    ranked_out: EventRows | None = None
-
-    @property
-    def sizes(self) -> tuple[int, int]:
-        return len(self.users), len(self.items)
-
-    def rest(self) -> EventRows:
-        """The events held out, after giving rows to all that only they and later tables know."""
-        names = [name for name in self.later.columns if name not in ("id", CREATED, AVAILABLE)]
-        for row in self.later.iter_rows(named=True):
-            self.items.add(str(row["id"]), {name: row[name] for name in names if row[name] is not None}, self.born.get(str(row["id"])))
-        _add_missing(self.held, self.users, self.items, {})
-        return _telling(event_rows(self.held, self.users, self.items, self.signals, self.context))
-
-
-def load_world(recipe: Recipe, folder: Path, report: Report = quiet) -> World:
-    """The recipe's tables; paths in it are relative to ``folder``."""
-    data = recipe.data
-    if data.source:
-        source = catalog.load(data.source, "data")
-        options = dict(data.options)
-        if "report" in source.__code__.co_varnames[: source.__code__.co_argcount + source.__code__.co_kwonlyargcount]:
-            options["report"] = report
-        return source(**options)
-    tables = {}
-    for name in ("users", "items"):
-        path = getattr(data, name)
-        if path:
-            tables[name], told = read_entities(
-                folder / path, multi=data.multi if name == "items" else (), separator=data.separator, on_bad=data.on_bad
-            )
-            report(f"{path}: {told.read:,} {name} read, {told.accepted:,} accepted, {len(told.rejected):,} rejected")
-    if data.log:
-        place = (folder / data.log).parent
-        if (place / "current").is_file():  # the run that the state belongs to
-            tables = {**{name: Run(place).frame(f"{name}.parquet") for name in ("users", "items")}, **tables}
-        catalogues = {name: Catalogue.of(table, name=name) for name, table in tables.items()}
-        world = read_log(folder / data.log, catalogues.get("users"), catalogues.get("items"))
-        report(f"{data.log}: {len(world.events):,} events and places of pages")
-        return world
-    columns = dict(data.columns) or None
-    events, told = read_events(folder / data.events, columns=columns, time_unit=data.time_unit, kind=data.kind, on_bad=data.on_bad)
-    report(f"{data.events}: {told.read:,} events read, {told.accepted:,} accepted, {len(told.rejected):,} rejected")
-    for name in ("users", "items"):
-        if name not in tables:
-            tables[name] = events.frame.select(id=name[:-1]).unique().sort("id")
-    return World(events=events, users=tables["users"], items=tables["items"], name=recipe.name, terms="")
-
-
-def prepare(recipe: Recipe, world: World, *, holdout: bool = True) -> Prepared:
-    """Split, give rows, and map events to them. An item is born at its own date, or at its first event that training may see."""
-    everything = world.events.frame
-    if not everything.height:
-        raise ValueError("there is nothing to train on: the table of events is empty")
-    train_events, held, cut, one_moment = world.events, Events(everything.head(0)), int(everything["time"].to_numpy().max()) + 1, True
-    if holdout:
-        options = dict(recipe.split)
-        split = catalog.load(options.pop("name"), "split")(world.events, **options)
-        train_events, held = split.train, split.test
-        one_moment = split.cut is not None
-        cut = split.cut if split.cut is not None else int(train_events.frame["time"].to_numpy().max(initial=-1)) + 1
-    born = {str(item): int(first) for item, first in train_events.frame.group_by("item").agg(first=pl.col("time").min()).iter_rows()}
-    known, later = world.items, world.items.head(0)
-    dated = CREATED if CREATED in known.columns else ""
-    if recipe.data.created:
-        dated = recipe.data.created
-        if recipe.data.created not in known.columns:
-            raise ValueError(f"[data] created: the items have no column {recipe.data.created!r}{nearest(recipe.data.created, known.columns)}")
-    if dated:
-        born.update((str(i), int(t)) for i, t in known.select("id", dated).drop_nulls().iter_rows() if t)
-        unborn = (pl.col(dated) >= cut).fill_null(False) & ~pl.col("id").is_in(train_events.frame["item"].unique().to_list())
-        known, later = known.filter(~unborn), known.filter(unborn)
-    items = Catalogue.of(known, name="items", created={one: born[one] for one in known["id"].cast(pl.String) if one in born})
-    users = Catalogue.of(world.users, name="users")
-    _add_missing(train_events, users, items, born)
-    context = tuple(dict.fromkeys((*context_columns(recipe.features), *recipe.context)))
-    met = event_rows(train_events, users, items, recipe.signals, context)
-    train = _telling(met)
-    if not len(train.showing(recipe.positive)):
-        raise ValueError(
-            f"there is nothing to train on: of {len(train_events.frame):,} events before the cut none shows the positive signal {recipe.positive!r}"
-        )
-    shown = event_rows(train_events.of_kinds(recipe.examples.pages), users, items, recipe.signals, context)
-    drawn = [Sampler.of(torch.ones(1), plan.training["sampler"]).shares for plan in recipe.models.values() if "sampler" in plan.training]
-    fallen = _fallen_out(world, users, items, met.names, cut) if any("ranked_out" in shares for shares in drawn) else None
-    return Prepared(
-        world, items, users, train, cut, held, later, born, recipe.signals, shown, one_moment, context, met if any(drawn) else None, fallen
-    )
-
-
-def _fallen_out(world: World, users: Catalogue, items: Catalogue, names: tuple[str, ...], cut: int) -> EventRows:
-    """What was ranked out of pages before the cut, as events that show nothing."""
-    frame = pl.DataFrame(schema={"user": pl.String, "item": pl.String, "time": pl.Int64}) if world.ranked_out is None else world.ranked_out
-    frame = frame.filter(pl.col("time") < cut).sort("time", maintain_order=True)
-    who, what = users.rows(frame["user"].to_list()), items.rows(frame["item"].to_list())
-    return EventRows(who, what, frame["time"].to_numpy(), np.zeros(len(frame), np.uint32), np.full(len(frame), np.nan, np.float32), names)
-
-
-def _add_missing(events: Events, users: Catalogue, items: Catalogue, born: dict[str, int]) -> None:
-    """Rows for those whom only the events name."""
-    for catalogue, column in ((items, "item"), (users, "user")):
-        for one in events.frame[column].unique(maintain_order=True):
-            if catalogue.row(one) < 0:
-                catalogue.add(one, created=born.get(one))
-
-
-def _telling(rows: EventRows) -> EventRows:
-    """Without the events that show no signal, such as mere impressions: they are no history, no count and no example."""
-    return rows.take(rows.signals != 0)
-
-
-def past_of(recipe: Recipe, rows: EventRows, sizes: tuple[int, int]) -> Past:
-    """What was known at any moment, from these events."""
-    state = recipe.state
-    return Past(rows, *sizes, windows=state.window_ms, bucket=state.bucket_ms, limit=state.history, audience=state.audience)
 
 
 class Training:
@@ -501,169 +339,3 @@ def choose_powers(ranker: Any, validation: Offered, tasks: tuple[str, ...]) -> d
             if score > best:
                 best, powers = score, trial
     return powers
-
-
-def train(
-    recipe: Recipe | str | Path,
-    out: str | Path,
-    *,
-    world: World | None = None,
-    holdout: bool = True,
-    report: Report | None = None,
-    watch: Sequence[Watcher] = (),
-) -> OpenRun:
-    """Follow a recipe and publish a run at ``out``. ``holdout=False`` trains on every event, for serving.
-
-    Curves come to stand beside the version as JSON lines; ``watch``: who else is told how each fitting goes.
-
-    Raises RecipeError, ImportFailed or RunError with the place of the mistake. What was at ``out`` stays until the new version is whole.
-    """
-    say = report or quiet
-    folder = Path(".")
-    if not isinstance(recipe, Recipe):
-        folder = Path(recipe).resolve().parent
-        recipe = Recipe.load(recipe)
-    written = Recipe.parse(recipe.text)
-    for part in ("models", "recall", "prerank", "rank", "rerank", "filters"):
-        if getattr(written, part) != getattr(recipe, part):
-            raise RecipeError(f"the recipe's {part} were changed after it was read; change the text and read it again, for a run keeps the text")
-    if recipe.threads:
-        torch.set_num_threads(recipe.threads)
-    began = time.perf_counter()
-    world = world or load_world(recipe, folder, say)
-    prepared = prepare(recipe, world, holdout=holdout)
-    users, items = prepared.sizes
-    say(f"{recipe.name}: {users:,} users, {items:,} items, {len(prepared.train):,} events to learn from, {len(prepared.held):,} held out")
-    with unfinished(out, _digest(recipe, prepared)) as folder:
-        if any(folder.glob("*.checkpoint")):
-            say("  a training of this recipe on these events was cut short: it goes on")
-        curves = Curves(folder / "curves.jsonl")
-        training = Training(recipe, prepared, say, folder, (curves, *watch))
-        parts = training.run()
-        draft = Draft(out)
-        try:
-            fitted, held = len(prepared.items), prepared.rest()
-            assembly.save(parts, prepared.train, draft)
-            draft.frame("test.parquet", assembly.frame_of(held))
-            draft.json("curves.json", training.curves)
-            run = draft.publish(
-                cut=prepared.cut,
-                one_moment=prepared.one_moment,
-                fitted=fitted,
-                terms=world.terms,
-                log=dict(world.log),
-                seconds=round(time.perf_counter() - began, 1),
-            )
-        except BaseException:
-            draft.discard()
-            raise
-        if curves.path.exists():  # not in the manifest: speeds are never the same twice
-            curves.path.rename(Path(out) / f"curves-{run.version}.jsonl")
-    say(f"trained and published at {out} in {time.perf_counter() - began:.0f} s")
-    return open_run(out)
-
-
-def _digest(recipe: Recipe, data: Prepared) -> str:
-    """Names a training by all that it depends on."""
-    digest = hashlib.sha256(recipe.text.encode())
-    for rows in (one for one in (data.train, data.shown, data.met, data.ranked_out) if one is not None):
-        for column in (rows.users, rows.items, rows.times, rows.signals, rows.values):
-            digest.update(np.ascontiguousarray(column).tobytes())
-        for name, values in rows.context.items():
-            digest.update(json.dumps([name, values.tolist()], default=str).encode())
-    for catalogue in (data.users, data.items):
-        table = io.BytesIO()
-        catalogue.frame().write_parquet(table)
-        digest.update(table.getbuffer())
-    return digest.hexdigest()[:16]
-
-
-def evaluate(run: OpenRun | str | Path, *, report: Report | None = None, rolling: int = 2000) -> dict[str, Any]:
-    """Measure a run on what was held out, by three protocols after the cut; kept beside the run for ``write_report``.
-
-    (b) warm users with their history fixed at the cut: judges the funnel, stage by stage. (a) rolling: models frozen, state moving on, at most
-    ``rolling`` moments drawn evenly (0: all). (c) cold users and cold items. The answer is plain JSON: the form that the report draws.
-    """
-    say = report or quiet
-    if not isinstance(run, OpenRun):
-        run = open_run(run)
-    recipe, cut, held = run.recipe, int(run.run.manifest["cut"]), run.rows("test.parquet")
-    if not len(held):
-        raise ValueError("this run was trained on all events: nothing is held out to measure it on (train without --all)")
-    one_moment = run.run.manifest.get("one_moment", True)
-    strangers = not one_moment and not np.isin(held.users, run.base.users).any()  # each is asked after the first part of what they did
-    seen = held
-    if not one_moment:  # the split is by user: what was held out counts as happening at the cut, when everybody is asked
-        held = replace(held, times=np.maximum(held.times, cut))
-    rows = run.base.joined(held)
-    sizes = (len(run.users), len(run.items))
-    past = past_of(recipe, run.base if strangers else rows, sizes)
-    funnel = run.funnel(strict=True)
-    taken = run.base.showing(recipe.positive)
-    takers = np.bincount(taken.items[taken.items >= 0], minlength=sizes[1])
-    lists = stages.Lists(sizes[1], takers, sizes[0], _sets(run.items))
-    quotas = {route.model: route.quota for route in recipe.recall}
-    tasks = {name: (task.signal, task.given) for name, task in recipe.tasks.items() if task.kind == "binary"} if recipe.rank else {}
-    relevant = recipe.evaluation.relevant or (recipe.positive,)
-    measured = []
-    for signal in relevant:
-        asked = offline.fold_in(seen, signal) if strangers else offline.warm(rows, cut, signal)
-        say(f"{asked.name}: {len(asked):,} who show {signal!r} later")
-        observe = stages.observer(funnel.recommend, Trace, rank=funnel.rank)
-        found = stages.measure(observe, past, asked, quotas, recipe.evaluation.k, tasks=tasks, lists=lists)
-        measured.append({**found.figures(recipe.evaluation.samples), "signal": signal})
-    protocols = []
-    questions = (
-        {}
-        if not one_moment
-        else {
-            "rolling": offline.rolling(rows, cut, relevant[0], most=rolling),
-            "cold users": offline.cold_users(rows, cut, relevant[0]),
-            "cold items": offline.cold_items(rows, cut, relevant[0], n_items=sizes[1]),
-        }
-    )
-    for name, asked in questions.items():
-        say(f"{name}: {len(asked):,} questions")
-        if len(asked):
-            protocols.append(offline.evaluate(funnel.recommend, past, asked, recipe.evaluation.k, system="funnel").figures())
-    curves = run.run.json("curves.json")
-    by_user = NEW_USERS if strangers else BY_USER
-    split = f"{len(held):,} later ones held out" if one_moment else f"{len(held):,} held out by {recipe.split['name']} ({by_user})"
-    results = {
-        "title": f"palate: {recipe.name}",
-        "subtitle": f"run {run.run.version}: {len(run.base):,} events learnt from, {split}",
-        "facts": [
-            {"label": "users", "value": f"{sizes[0]:,}", "note": ""},
-            {"label": "items", "value": f"{sizes[1]:,}", "note": ""},
-            {"label": "trained in", "value": f"{run.run.manifest['seconds']} s", "note": ""},
-        ],
-        "funnel": measured[0],
-        "also": measured[1:],
-        "protocols": protocols,
-        "training": [
-            {"name": n, "loss": c["losses"], "score": c["scores"], "score_name": "NDCG@10 (validation)", "best": c.get("best")}
-            for n, c in curves.items()
-        ],
-        "terms": run.run.manifest.get("terms", ""),
-    }
-    (run.folder / f"evaluation-{run.run.version}.json").write_text(json.dumps(results, ensure_ascii=False), encoding="utf-8")
-    return results
-
-
-def write_report(run: OpenRun | str | Path, path: str | Path, *, more: dict[str, Any] | None = None, report: Report | None = None) -> Path:
-    """The last evaluation of a run (made now where there is none) as one self-contained HTML page; ``more`` adds parts, such as latency."""
-    if not isinstance(run, OpenRun):
-        run = open_run(run)
-    kept = run.folder / f"evaluation-{run.run.version}.json"
-    results = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else evaluate(run, report=report)
-    return pages.write({**results, **(more or {})}, path)
-
-
-def _sets(items: Catalogue) -> Ragged | None:
-    """Each item's values of the first attribute that holds several, as numbers: what diversity compares."""
-    for name in items.attribute_names:
-        column = items.column(name)
-        if any(isinstance(values, list) for values in column):
-            numbers = {value: n for n, value in enumerate(items.values(name))}
-            return Ragged.of([sorted(numbers[value] for value in values or ()) for values in column])
-    return None
