@@ -20,13 +20,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from palate.asks import Ask, AskError, Conflict, NotDurable, NotFound, Page, checked, checked_id, naming, page_of, reported, together
 from palate.candidates import DAY, Candidates, Ints
 from palate.contracts import Similar
 from palate.features.pipeline import FeaturePipeline
 from palate.funnel.explain import Reasons
 from palate.funnel.funnel import Busy, Funnel, Trace
-from palate.state.catalogue import Catalogue, id_fault
-from palate.state.check import Outcome
+from palate.state.catalogue import Catalogue
 from palate.state.embedded import Embedded
 from palate.state.interface import BornBefore
 from palate.state.rows import EventRows
@@ -34,26 +34,6 @@ from palate.state.samples import Sample, Samples, facts_of
 from palate.tables.signals import Signal
 
 _STRIPES = 4096  #: locks that the users share
-
-
-class AskError(ValueError):
-    """A call that cannot be answered as it is; ``field`` names the argument (parts of it joined by /)."""
-
-    def __init__(self, field: str, text: str) -> None:
-        super().__init__(text)
-        self.field = field
-
-
-class NotFound(AskError):
-    """The call is about something that is not there."""
-
-
-class Conflict(AskError):
-    """The call contradicts an earlier one."""
-
-
-class NotDurable(RuntimeError):
-    """What was sent could not be made durable; nothing of it counts."""
 
 
 class Run(Protocol):
@@ -87,74 +67,6 @@ class Run(Protocol):
     @property
     def pipeline(self) -> FeaturePipeline | None: ...
     def funnel(self) -> Funnel: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """One call of ``Recommender.recommend``."""
-
-    user: str | None = None
-    k: int = 10
-    history: Sequence[str] | None = None
-    attributes: Mapping[str, Any] | None = None
-    context: Mapping[str, Any] | None = None
-    scene: str = ""
-    request_id: str | None = None
-    log: bool = True
-    why: bool = False
-
-    @property
-    def alike(self) -> tuple[Any, ...]:
-        """Asks that agree in this can go through the funnel together."""
-        return self.k, self.scene, tuple(self.attributes or ()), tuple(self.context or ())
-
-    @property
-    def names(self) -> list[str]:
-        """What no other ask may be about at the same time; a look minds nobody."""
-        if not self.log:
-            return []
-        user = [] if self.user is None else [f"u{self.user}"]
-        return user if self.request_id is None else [*user, f"r{self.request_id}"]
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """One item of a page. ``score`` is the last stage's, ``propensity`` the chance of standing here."""
-
-    item: str
-    position: int
-    score: float
-    propensity: float
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """An answered ask. ``degraded`` names the parts it had to do without, ``now`` is in ms, ``as_of`` the last event it knew, ``scores``
-    what each stage thought of each item (None: nothing)."""
-
-    request_id: str
-    items: tuple[Shown, ...]
-    degraded: tuple[str, ...]
-    versions: Mapping[str, str]
-    as_of: int
-    now: int
-    scores: Mapping[str, Sequence[float | None]]
-    notes: tuple[str, ...] = ()
-    trace: Any = None
-    replayed: bool = False
-
-    @property
-    def ids(self) -> list[str]:
-        """The items' ids, best first."""
-        return [shown.item for shown in self.items]
-
-    @property
-    def propensities(self) -> list[float]:
-        return [shown.propensity for shown in self.items]
-
-    def scores_at(self, position: int) -> dict[str, float]:
-        """The stages' scores of the item at ``position``."""
-        return {name: score for name, values in self.scores.items() if (score := values[position]) is not None}
 
 
 @dataclass(slots=True)
@@ -255,14 +167,14 @@ class Recommender:
         waiting: list[int] = []
         for place, ask in enumerate(asks):
             try:
-                _checked(ask)
+                checked(ask)
             except AskError as error:
                 answers.append(error)
             else:
                 answers.append(RuntimeError("not answered"))
                 waiting.append(place)
         while waiting:
-            group, waiting = _together(asks, waiting)
+            group, waiting = together(asks, waiting)
             for place, one in zip(group, self._answer([asks[place] for place in group]), strict=True):
                 answers[place] = one
         return answers
@@ -429,15 +341,15 @@ class Recommender:
             outcomes = self.state.append(events)
         except OSError as error:
             raise NotDurable(f"the events could not be written: {error.strerror}") from error
-        return [_reported(one) for one in outcomes]
+        return [reported(one) for one in outcomes]
 
     def put_item(self, item: str, attributes: Mapping[str, Any] | None = None, *, created: int | None = None, available: bool | None = None) -> bool:
         """Add an item or change the named attributes of one; True if it is new. It can be recommended at once.
 
         ``created``: when a new item came to be, ms (now where left out). Conflict where the item is known and has another date.
         """
-        _checked_id("item", item)
-        with self._writing, _told("attributes"):
+        checked_id("item", item)
+        with self._writing, naming("attributes"):
             new = item not in self.items
             try:
                 row = self.state.put_item(item, attributes or {}, created=created, available=available)
@@ -448,15 +360,15 @@ class Recommender:
 
     def put_user(self, user: str, attributes: Mapping[str, Any] | None = None) -> bool:
         """Add a user or change the named attributes of one; True if new."""
-        _checked_id("user", user)
-        with self._writing, _told("attributes"):
+        checked_id("user", user)
+        with self._writing, naming("attributes"):
             new = user not in self.users
             self.state.put_user(user, attributes or {})
         return new
 
     def forget(self, user: str) -> dict[str, Any]:
         """Erase a user's events, pages and state. ``stale`` names the run's models that were fitted on events of the user."""
-        with self._lines.of(f"u{user}"), self._writing, _told("user"):
+        with self._lines.of(f"u{user}"), self._writing, naming("user"):
             if self.folder is not None:
                 Samples(self.folder / "features", 0).forget(user)
             gone = self.state.forget(user)
@@ -503,19 +415,11 @@ class Recommender:
         self.close()
 
     def _row_of(self, item: str) -> int:
-        _checked_id("item", item)
+        checked_id("item", item)
         row = self.items.row(item)
         if row < 0:
             raise NotFound("item", "there is no such item")
         return row
-
-
-def page_of(record: Mapping[str, Any], trace: Any = None, replayed: bool = False) -> Page:
-    """The page behind a record of the log."""
-    items = tuple(map(Shown, record["items"], record["positions"], record["score"], record["propensities"]))
-    parts, notes = tuple(record["degraded"]), tuple(record["notes"])
-    stages = record["scores"]
-    return Page(record["request_id"], items, parts, record["versions"], record["as_of"], record["now"], stages, notes, trace, replayed)
 
 
 def _left(trace: Trace, place: int, shown: Sequence[int], most: int) -> list[int]:
@@ -542,67 +446,3 @@ def _ranked_out(trace: Trace, place: int, shown: Sequence[int], most: int, name:
     low = np.setdiff1d(offered, kept)
     rng = np.random.default_rng(zlib.crc32(name.encode("utf-8", "surrogatepass")))
     return rng.permutation(low)[:most].tolist()
-
-
-def _together(asks: Sequence[Ask], waiting: list[int]) -> tuple[list[int], list[int]]:
-    """Of the places waiting, those that can go with the first, and the rest. Two asks of one user go one after the other."""
-    alike = asks[waiting[0]].alike
-    group: list[int] = []
-    rest: list[int] = []
-    taken: set[str] = set()
-    for place in waiting:
-        ask = asks[place]
-        if ask.alike != alike or not taken.isdisjoint(ask.names):
-            rest.append(place)
-        else:
-            group.append(place)
-            taken.update(ask.names)
-    return group, rest
-
-
-def _reported(outcome: Outcome) -> dict[str, Any]:
-    """An outcome as plain JSON."""
-    found: dict[str, Any] = {"status": outcome.status}
-    if outcome.event_id:
-        found["event_id"] = outcome.event_id
-    if outcome.status == "rejected":
-        found |= {"field": outcome.field, "reason": outcome.reason}
-    return found
-
-
-@contextmanager
-def _told(field: str) -> Iterator[None]:
-    """What the state refuses, as an error that names the argument."""
-    try:
-        yield
-    except OSError as error:
-        raise NotDurable(f"this could not be written: {error.strerror}") from error
-    except AskError:
-        raise
-    except ValueError as error:
-        raise AskError(field, str(error)) from error
-
-
-def _checked_id(name: str, value: Any) -> None:
-    fault = id_fault(value)
-    if fault:
-        raise AskError(name, f"{name} {fault}")
-
-
-def _checked(ask: Ask) -> None:
-    for name, value in (("user", ask.user), ("request_id", ask.request_id)):
-        if value is not None:
-            _checked_id(name, value)
-    if type(ask.k) is not int or ask.k < 0:
-        raise AskError("k", f"k must be a whole number of at least 0, not {ask.k!r}")
-    if type(ask.scene) is not str:
-        raise AskError("scene", f"scene must be a text, not {ask.scene!r}")
-    if ask.history is not None:
-        if isinstance(ask.history, (str, bytes)):
-            raise AskError("history", "history must be a list of item ids, not one text")
-        for place, item in enumerate(ask.history):
-            if type(item) is not str:
-                raise AskError(f"history/{place}", f"an item id must be a text, not {item!r}")
-    for name, given in (("attributes", ask.attributes), ("context", ask.context)):
-        if given is not None and not (isinstance(given, Mapping) and all(type(key) is str for key in given)):
-            raise AskError(name, f"{name} must be names and values, not {given!r}")

@@ -8,9 +8,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from palate.asks import Ask, Page
 from palate.assembly import OpenRun
 from palate.recipe import Recipe
-from palate.recommender import Ask, Page, Recommender
+from palate.recommender import Recommender
 from palate.state.catalogue import Catalogue
 from palate.state.log import StateError
 from palate.state.own import read_log, world_of

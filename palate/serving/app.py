@@ -19,8 +19,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import palate
+from palate.asks import Ask, AskError, Conflict, NotDurable, NotFound, Page
 from palate.funnel.funnel import Busy
-from palate.recommender import Ask, AskError, Conflict, NotDurable, NotFound, Page, Recommender
+from palate.recommender import Recommender
 from palate.serving import keys as credentials
 from palate.serving.desk import Crew, Desk, busy
 from palate.serving.gate import Gate

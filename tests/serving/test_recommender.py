@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from palate.recommender import Ask, AskError, Conflict, NotDurable, NotFound, Page, Recommender
+from palate.asks import Ask, AskError, Conflict, NotDurable, NotFound, Page
+from palate.recommender import Recommender
 from palate.state.log import StateLocked
 from tests.serving.world import item, user
 
