@@ -147,12 +147,14 @@ def naming(field: str) -> Iterator[None]:
 
 
 def checked_id(name: str, value: Any) -> None:
+    """AskError where it is no id."""
     fault = id_fault(value)
     if fault:
         raise AskError(name, f"{name} {fault}")
 
 
 def checked(ask: Ask) -> None:
+    """AskError where an argument is not of its kind; whether what it names is there is asked later."""
     for name, value in (("user", ask.user), ("request_id", ask.request_id)):
         if value is not None:
             checked_id(name, value)
