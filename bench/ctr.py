@@ -48,19 +48,28 @@ def settings(row: reproduce.Row) -> str:
     return hashlib.sha256(said.encode()).hexdigest()[:12]
 
 
+def bases(name: str) -> dict[str, str]:
+    """The rows that this one is compared with."""
+    found = BASES.get(reproduce.find(name).case, {})
+    return {} if name in found.values() else found
+
+
+def predictions(name: str, seed: int) -> Path:
+    """Where a run leaves what it predicts of the test rows."""
+    return SCRATCH / f"{name}-{settings(reproduce.find(name))}-{seed}.safetensors"
+
+
 def one(name: str, seed: int, data_dir: Path) -> dict[str, Any]:
     """A run in this process."""
     row = reproduce.find(name)
     data = reproduce.CASES[row.case](data_dir, lambda line: None)
     kept: dict[str, Any] = {}
     found = reproduce.run(row, data, seed, keep=lambda predicted: kept.update(test=predicted))
-    bases = BASES.get(row.case.removesuffix("-plain"), {})
-    if bases:
+    if row.case.removesuffix("-plain") in BASES:
         SCRATCH.mkdir(exist_ok=True)
-        save_file({"test": kept["test"]}, SCRATCH / f"{name}-{settings(row)}-{seed}.safetensors")
-        for short, base in bases.items() if name not in bases.values() else ():
-            theirs = load_file(SCRATCH / f"{base}-{settings(reproduce.find(base))}-{seed}.safetensors")["test"]
-            apart = interval(data.parts["test"], kept["test"][:, 0], theirs[:, 0])
+        save_file({"test": kept["test"]}, predictions(name, seed))
+        for short, base in bases(name).items():
+            apart = interval(data.parts["test"], kept["test"][:, 0], load_file(predictions(base, seed))["test"][:, 0])
             found |= {f"{key}_{short}": value for key, value in apart.items()}
     return found | {"bench": "ctr", "by": "palate", "settings": settings(row)}
 
@@ -78,7 +87,10 @@ def interval(test: Pointwise, ours: Any, base: Any, samples: int = 200) -> dict[
 
 
 def alone(name: str, seed: int, data_dir: Path) -> dict[str, Any]:
-    """The same in a process of its own, so that its peak of memory is its own."""
+    """The same in a process of its own, so that its peak of memory is its own; first those it is compared with, if what they predict is gone."""
+    for base in bases(name).values():
+        if not predictions(base, seed).is_file():
+            alone(base, seed, data_dir)
     command = [sys.executable, "-m", "bench.ctr", "--one", name, "--seed", str(seed), "--data-dir", str(data_dir)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
