@@ -24,14 +24,20 @@ def best_of(scores: Floats, k: int, hidden: NDArray[np.int8] | None = None) -> t
             continue
         if hidden is not None and hidden[n]:
             continue
-        if size < k:
-            rise(heap, place, size, score, n)
-            size += 1
-        else:
-            sink(heap, place, size, score, n)
+        size = put(heap, place, size, score, n)
         if size == k:
             least = heap[0]
     return emptied(heap, place, size)
+
+
+@njit(cache=True, nogil=True)
+def put(heap: Floats, place: Ints, size: int, score: np.float32, n: int) -> int:
+    """Put (score, n) into a heap that holds ``size``, in the place of its smallest where it is full; how many it holds then."""
+    if size < len(heap):
+        rise(heap, place, size, score, n)
+        return size + 1
+    sink(heap, place, size, score, n)
+    return size
 
 
 @njit(cache=True, nogil=True)

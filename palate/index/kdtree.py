@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from palate.candidates import Floats, Ints
 from palate.index.approximate import Bits, valid
 from palate.index.gathering import Body, Gathering, lifted
-from palate.index.heaps import emptied, rise, sink
+from palate.index.heaps import emptied, put, rise, sink
 
 SLACK = 1e-5  #: share of the greatest product by which a bound may be wrong in 32 bits
 
@@ -114,9 +114,6 @@ def _nearest(
             score = np.float32(0.0)
             for d in range(len(query)):
                 score += vectors[n, d] * query[d]
-            if size < k:
-                rise(best, place, size, score, n)
-                size += 1
-            elif score > best[0] or (score == best[0] and n < place[0]):
-                sink(best, place, size, score, n)
+            if size < k or score > best[0] or (score == best[0] and n < place[0]):
+                size = put(best, place, size, score, n)
     return emptied(best, place, size)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from palate.candidates import Floats, Ints
 from palate.index.approximate import Approximate, Bits, valid
-from palate.index.heaps import emptied, rise, sink
+from palate.index.heaps import emptied, put
 
 WORDS = 256  #: codewords of a group: a byte
 SAMPLE = 64 * WORDS  #: vectors that codewords are learned from, at most
@@ -109,11 +109,7 @@ def _scan(
             n = order[s]
             if not valid(bits, n):
                 continue
-            if size < k:
-                rise(best, place, size, score, n)
-                size += 1
-            else:
-                sink(best, place, size, score, n)
+            size = put(best, place, size, score, n)
     return emptied(best, place, size)
 
 
