@@ -50,7 +50,12 @@ CASES = {
     "item2vec": Case("Item2vec", "lists", {"dim": 32, "contexts": 5, "epochs": 10}, drawn=True),
     "gfcf-gowalla": Case("GFCF", "gowalla", {"alpha": 0.1}, {"BARS": {"recall@20": 0.1849, "ndcg@20": 0.1518}}),
     "gfcf-sharp-gowalla": Case("GFCF", "gowalla", {"dim": 448, "alpha": 0.3, "sharpen": 2.0}, {"BARS": {"recall@20": 0.1849, "ndcg@20": 0.1518}}),
-    "itemcf-gowalla": Case("ItemCF", "gowalla", {"neighbors": 50}, {"BARS": {"recall@20": 0.1570, "ndcg@20": 0.1214}}),
+    "itemcf-gowalla": Case("ItemCF", "gowalla", {"prediction": "baseline"}, {"BARS": {"recall@20": 0.1570, "ndcg@20": 0.1214}}),
+    "itemcf-iuf-gowalla": Case(
+        "ItemCF", "gowalla", {"prediction": "baseline", "similarity": "iuf"}, {"BARS": {"recall@20": 0.1570, "ndcg@20": 0.1214}}
+    ),
+    "slim-gowalla": Case("SLIM", "gowalla", {"l1": 0.00015, "l2": 149.3}, {"BARS": {"recall@20": 0.1699, "ndcg@20": 0.1382}}),
+    "ease-gowalla": Case("EASE", "gowalla", {"regularization": 300.0, "max_items": 40_981}, {"BARS": {"recall@20": 0.1765, "ndcg@20": 0.1467}}),
     "usercf-gowalla": Case("UserCF", "gowalla", {"neighbors": 100, "max_users_per_item": 0}),
     "swing-gowalla": Case("Swing", "gowalla"),
     "bpr-gowalla": Case("BPR", "gowalla", {"regularization": 0.01}, {"BARS": {"recall@20": 0.1627, "ndcg@20": 0.1378}}, drawn=True),

@@ -27,6 +27,7 @@ BLOCK = 4_000_000  #: packed scores held at once; of dense ones four times as ma
 NOTHING = np.uint64(0xFFFF_FFFF_FFFF_FFFF)  #: key of an empty place
 LONG = 40.0  #: half-lives; how much longer somebody was away does not matter
 EVERYTHING = np.empty(0, np.bool_)  #: ``allowed`` of those who allow every column
+NO_BASE = np.empty(0)  #: of columns that start at 0
 _NO_INTS = np.empty(0, np.int64)
 
 
@@ -161,6 +162,7 @@ def _sums(
     stops: Ints,
     columns: NDArray[np.int32],
     values: Floats,
+    base: Doubles,
     allowed: NDArray[np.bool_],
     x_offsets: Ints,
     x_values: Ints,
@@ -174,7 +176,7 @@ def _sums(
 ) -> int:
     cell = np.empty(1, np.float32)
     bits = cell.view(np.uint32)
-    everything = len(allowed) == 0
+    everything, based = len(allowed) == 0, len(base) > 0
     width = 0
     counts = np.zeros(last - first, np.int64)
     for b in range(first, last):
@@ -194,6 +196,8 @@ def _sums(
             for column in range(n):
                 score = sums[column]
                 sums[column] = 0.0
+                if based and score > 0.0:
+                    score += base[column]
                 if score > 0.0 and marks[column] == 0 and (everything or allowed[column]):
                     keys[b - first, count] = pack(score, column, cell, bits)
                     count += 1
@@ -211,6 +215,8 @@ def _sums(
                 column = touched[t]
                 score = sums[column]
                 sums[column] = 0.0
+                if based and score > 0.0:
+                    score += base[column]
                 if score > 0.0 and marks[column] == 0 and (everything or allowed[column]):
                     keys[b - first, count] = pack(score, column, cell, bits)
                     count += 1
@@ -247,22 +253,23 @@ def _gathered(blocks: list[Keys], size: int) -> Candidates:
 class Table:
     """Sparse rows over ``n`` columns: what a row (an item, a user, a tag) gives to each of them.
 
-    Row r is ``columns[starts[r]:stops[r]]`` int32 and ``values[...]`` float32; ``starts`` and ``stops`` int64 ``[R]``.
+    Row r is ``columns[starts[r]:stops[r]]`` int32 and ``values[...]`` float32; ``starts`` and ``stops`` int64 ``[R]``. ``base`` float64 ``[n]``
+    is added to every column's sum that is above 0 (empty: nothing).
     """
 
-    __slots__ = ("columns", "n", "starts", "stops", "values")
+    __slots__ = ("base", "columns", "n", "starts", "stops", "values")
 
-    def __init__(self, starts: Any, stops: Any, columns: Any, values: Any, n: int) -> None:
+    def __init__(self, starts: Any, stops: Any, columns: Any, values: Any, n: int, base: Doubles = NO_BASE) -> None:
         self.starts: Ints = plain(starts, np.int64)
         self.stops: Ints = plain(stops, np.int64)
         self.columns: NDArray[np.int32] = plain(columns, np.int32)
         self.values: Floats = plain(values, np.float32)
-        self.n = n
+        self.n, self.base = n, base
 
     @classmethod
-    def of(cls, offsets: Ints, columns: Any, values: Any, n: int) -> Table:
+    def of(cls, offsets: Ints, columns: Any, values: Any, n: int, base: Doubles = NO_BASE) -> Table:
         """From CSR, ``offsets [R + 1]``."""
-        return cls(offsets[:-1], offsets[1:], columns, values, n)
+        return cls(offsets[:-1], offsets[1:], columns, values, n, base)
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -278,14 +285,15 @@ class Table:
     ) -> Candidates:
         """For each query b the k columns with the largest ``sum_q weights[q] * table[rows[q], column]`` over ``offsets[b]..offsets[b + 1]``.
 
-        Only columns whose sum is above 0 and that are ``allowed [n]``; never one of ``exclude[b]``. Best first, ties by column.
+        Only columns whose sum, without the base and with it, is above 0 and that are ``allowed [n]``; never one of ``exclude[b]``. Best first,
+        ties by column.
         """
         size = len(offsets) - 1
         if k <= 0 or self.n == 0 or len(rows) == 0:
             return Candidates.empty(size)
         x_offsets, x_values = ragged(exclude, size)
         space = workspace.of(self.n)
-        fixed = self.starts, self.stops, self.columns, self.values, allowed, x_offsets, x_values
+        fixed = self.starts, self.stops, self.columns, self.values, self.base, allowed, x_offsets, x_values
         step = max(1, min(size, BLOCK // self.n))
         keys: Keys = np.empty((step, self.n), np.uint64)
         blocks = []

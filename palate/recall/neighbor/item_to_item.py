@@ -10,6 +10,7 @@ from scipy.sparse import csr_matrix
 
 from palate.candidates import Candidates, Floats, Grounds, Ints, Request
 from palate.index.retrievers import FromHistory, strongest
+from palate.index.topk import NO_BASE, Doubles, Table, flat
 from palate.recall.neighbor.similarity import Sparse
 
 
@@ -31,14 +32,16 @@ class ItemToItem(FromHistory):
         self.report: dict[str, int] = {}  #: what the caps left of the interactions
         self._sources: Sparse | None = None
         self._own: Sparse | None = None
+        self._table: Table
 
-    def _found(self, lists: Sparse) -> Self:
-        """Take each item's own list of neighbours."""
-        return self._set(lists if self.keep == "source" else lists.transposed())
+    def _found(self, lists: Sparse, shares: Doubles = NO_BASE) -> Self:
+        """Take each item's own list of neighbours; where there are ``shares [I]``, scores are of what differs from them, and they are added."""
+        sources = lists if self.keep == "source" else lists.transposed()
+        return self._set(sources, shares - sources.combined(shares) if len(shares) else NO_BASE)
 
-    def _set(self, sources: Sparse) -> Self:
+    def _set(self, sources: Sparse, base: Doubles) -> Self:
         self._sources, self._own = sources, None
-        self._table = sources.table()
+        self._table = sources.table(base)
         return self
 
     @property
@@ -49,10 +52,14 @@ class ItemToItem(FromHistory):
         return self._sources
 
     def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
-        return {"offsets": self.sources.offsets, "items": self.sources.columns, "similarities": self.sources.values}
+        based = {"base": self._table.base} if len(self._table.base) else {}
+        return {"offsets": self.sources.offsets, "items": self.sources.columns, "similarities": self.sources.values, **based}
 
     def from_arrays(self, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Self:
-        return self._set(Sparse.saved(arrays["offsets"], arrays["items"], arrays["similarities"], len(arrays["offsets"]) - 1))
+        n, base = len(arrays["offsets"]) - 1, flat(arrays.get("base", NO_BASE), np.float64)
+        if len(base) not in (0, n):
+            raise ValueError(f"a base of {len(base)} items does not fit {n}")
+        return self._set(Sparse.saved(arrays["offsets"], arrays["items"], arrays["similarities"], n), base)
 
     def retrieve(self, request: Request, k: int) -> Candidates:
         query = self.read(request, self.sources.width)

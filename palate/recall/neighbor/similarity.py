@@ -17,7 +17,7 @@ from scipy.sparse import csr_matrix
 
 from palate.candidates import Floats, Ints, offsets_of
 from palate.datasets.interactions import Interactions
-from palate.index.topk import NOTHING, Keys, Table, flat, pack, plain, unpack, workspace
+from palate.index.topk import NO_BASE, NOTHING, Keys, Table, flat, pack, plain, unpack, workspace
 
 COSINE, JACCARD, CONDITIONAL, CENTRED = 0, 1, 2, 3  #: how the sums become a similarity
 CHUNK = 1024  #: queries of one compiled call
@@ -77,9 +77,19 @@ class Sparse:
         away = self.values - means
         return self.with_values(np.where(np.abs(away) > 1e-6 * np.abs(means), away, 0.0))
 
-    def table(self) -> Table:
+    def normalised(self) -> Sparse:
+        """Each value over the sum of its row, where that is above 0."""
+        sums = self.sums(self.values)
+        return self.with_values(self.values / np.repeat(np.where(sums > 0, sums, 1.0), self.lengths))
+
+    def combined(self, weights: Doubles) -> Doubles:
+        """The sum of all rows, each ``weights [R]`` times, float64 ``[width]``."""
+        total: Doubles = np.bincount(self.columns, self.values * np.repeat(weights, self.lengths), self.width).astype(np.float64)
+        return total
+
+    def table(self, base: Doubles = NO_BASE) -> Table:
         """The same rows (not copied) as something to be asked for its best columns."""
-        return Table.of(self.offsets, self.columns, self.values, self.width)
+        return Table.of(self.offsets, self.columns, self.values, self.width, base)
 
     def with_values(self, values: NDArray[Any]) -> Sparse:
         return Sparse(self.offsets, self.columns, plain(values, np.float32), self.width)
