@@ -55,7 +55,7 @@ CASES = {
         "ItemCF", "gowalla", {"prediction": "baseline", "similarity": "iuf"}, {"BARS": {"recall@20": 0.1570, "ndcg@20": 0.1214}}
     ),
     "slim-gowalla": Case("SLIM", "gowalla", {"l1": 0.00015, "l2": 149.3}, {"BARS": {"recall@20": 0.1699, "ndcg@20": 0.1382}}),
-    "ease-gowalla": Case("EASE", "gowalla", {"regularization": 300.0, "max_items": 40_981}, {"BARS": {"recall@20": 0.1765, "ndcg@20": 0.1467}}),
+    "ease-gowalla": Case("EASE", "gowalla", {"regularization": 100.0, "max_items": 40_981}, {"BARS": {"recall@20": 0.1765, "ndcg@20": 0.1467}}),
     "usercf-gowalla": Case("UserCF", "gowalla", {"neighbors": 100, "max_users_per_item": 0}),
     "swing-gowalla": Case("Swing", "gowalla"),
     "bpr-gowalla": Case("BPR", "gowalla", {"regularization": 0.01}, {"BARS": {"recall@20": 0.1627, "ndcg@20": 0.1378}}, drawn=True),

@@ -62,6 +62,31 @@ def test_item_similarities(kind, shrink):
     np.testing.assert_allclose(learned(model, 25), item_similarity(r, kind, shrink), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("keep", ["target", "source"])
+@pytest.mark.parametrize("prediction", ["mean", "baseline"])
+def test_item_predictions(prediction, keep, weighted):
+    r = random_matrix(seed=5, ratings=True)
+    model = ItemCF(4, "jaccard", prediction=prediction, keep=keep, weighted=weighted).fit(interactions(r))
+    s = keep_best(item_similarity(r, "jaccard"), 4, 1 if keep == "target" else 0)  # [s, s']
+    s /= np.maximum(s.sum(1 if keep == "target" else 0, keepdims=True), 1e-12)
+    given = r if weighted else (r != 0).astype(float)
+    b = given.mean(0) if prediction == "baseline" else np.zeros(25)
+    histories = [np.flatnonzero(row) for row in r]
+    found = model.retrieve(request(histories, values=[row[taken] for row, taken in zip(r, histories, strict=True)]), 25)
+    for user, row in enumerate(lists(found)):
+        near = s @ given[user]
+        score = np.where(near > 0, near + b - s @ b, 0)
+        assert sorted(row) == np.flatnonzero(score > 0).tolist()
+        np.testing.assert_allclose(found.scores[found.offsets[user] : found.offsets[user + 1]], score[row], rtol=1e-5)
+        assert (np.diff(score[row]) <= 1e-7).all()
+
+
+def test_a_baseline_and_age_exclude_each_other():
+    with pytest.raises(ValueError, match="half_life_days must be 0, not 7"):
+        ItemCF(prediction="baseline", half_life_days=7)
+
+
 @pytest.mark.parametrize("keep", ["target", "source"])
 @pytest.mark.parametrize("kind", ["cosine", "conditional"])
 def test_item_neighbors_kept(kind, keep):
@@ -230,7 +255,9 @@ def test_usercf_users_cap():
     assert sorted(model.neighborhood(request([[3]])).columns) == sorted(expected)
 
 
-@pytest.mark.parametrize("model", [ItemCF(), ItemCF(similarity="iuf", keep="source"), UserCF(), UserCF(similarity="jaccard"), Swing()])
+@pytest.mark.parametrize(
+    "model", [ItemCF(), ItemCF(similarity="iuf", keep="source", prediction="baseline"), UserCF(), UserCF(similarity="jaccard"), Swing()]
+)
 def test_checkerboard(model):
     board = checkerboard()
     model.fit(interactions(board))
