@@ -114,7 +114,7 @@ def test_every_weight_gets_a_gradient(cls: type[Recaller]) -> None:
 
 @every_recaller
 def test_every_option_changes_something(cls: type[Recaller]) -> None:
-    request, brief = SHOP.request(EVERYBODY), {"epochs": 2, "batch_size": 32}
+    request, brief = SHOP.request(EVERYBODY), {"epochs": 1, "batch_size": 32}
     plain = fitted(cls, **brief).retrieve(request, 12)
     assert same(plain, fitted(cls, **brief).retrieve(request, 12))  # else any difference below would prove nothing
     for name, values, each in others(cls, SHOP.interactions, SHOP.catalogue):
