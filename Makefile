@@ -8,6 +8,7 @@ PEERS  ?=
 ONLY   ?=
 ROWS   ?=
 export OMP_NUM_THREADS ?= 2
+unexport PYTHONDONTWRITEBYTECODE  # the tests start many processes, each of which would compile palate anew
 
 .PHONY: help demo test check bench faults docs clean
 

@@ -332,12 +332,13 @@ def recommend(
     if user is None and history is None:
         raise typer.BadParameter("name a user or a history", param_hint="--user / --history")
     from palate.recommender import Recommender
-    from palate.serving.app import page_json
 
     recommender = Recommender.load(run)
     past = None if history is None else [one for one in history.split(",") if one]
     page = recommender.recommend(user, k, history=past, log=False, why=why)
     if as_json:
+        from palate.serving.app import page_json
+
         put(page_json(page, why))
         return
     for note in [*page.notes, *(f"did without {part}" for part in page.degraded)]:
