@@ -118,7 +118,7 @@ def ctr(lines: Sequence[Line]) -> list[Row]:
                 target, met = (f"≥ −{row.within:g}", ours >= theirs - row.within) if row.within is not None else ("–", None)
                 rows.append(Row(title, shown, f"{row.source.split(',')[0]} {theirs:.4f}", ours / theirs, target, met, f"{seeds}; {cost}"))
             elif "minus_deepfm" in mine[0]:
-                line = mine[0]
+                line = mine[-1]  # of all seeds
                 for short, whose in {"plain": "DeepFM without histories", "deepfm": "DeepFM with them pooled"}.items():
                     more, low, high = (line[f"{key}_{short}"] for key in ("minus", "low", "high"))
                     how = f"{seeds}; difference {more:+.4f} [{low:+.4f}, {high:+.4f}]; {cost}"

@@ -4,7 +4,7 @@
 
 Rows are those of ``palate reproduce --list``. ``--kept`` names earlier results: what stands there with the same settings is printed again and not
 run, so a bench that was stopped goes on where it was. Rows of ``ml1m`` and ``ml1m-new`` are compared with DeepFM's, which reads the histories
-pooled or not at all: difference of AUC with an interval over users. ``--peers`` (environments of ``peers/setup_peers.sh``) runs RecBole,
+pooled or not at all: difference of AUC, its mean up to this seed, with an interval over users. ``--peers`` (environments of ``peers/setup_peers.sh``) runs RecBole,
 torch-rechub and xlearn between ours. One JSON line a run.
 """
 
@@ -30,7 +30,7 @@ from palate.datasets.clicks import NoData
 from palate.datasets.pointwise import Pointwise
 from palate.evaluation.metrics.rating import auc
 
-ONCE = ("ml1m-plain", "ml1m", "ml1m-new-plain", "ml1m-new", "anime", "anime-scenes", "anime-stars")  #: cases whose runs are long: one seed
+ONCE = ("ml1m-plain", "ml1m", "anime", "anime-scenes", "anime-stars")  #: cases whose runs are long: one seed
 BASES = {  #: what the behaviour models are compared with: DeepFM without histories and with
     case: {"plain": f"deepfm-{case}-plain", "deepfm": f"deepfm-{case}"} for case in ("ml1m", "ml1m-new")
 }
@@ -69,28 +69,33 @@ def one(name: str, seed: int, data_dir: Path) -> dict[str, Any]:
         SCRATCH.mkdir(exist_ok=True)
         save_file({"test": kept["test"]}, predictions(name, seed))
         for short, base in bases(name).items():
-            apart = interval(data.parts["test"], kept["test"][:, 0], load_file(predictions(base, seed))["test"][:, 0])
-            found |= {f"{key}_{short}": value for key, value in apart.items()}
+            ours, theirs = ([load_file(predictions(one, past))["test"][:, 0] for past in range(seed + 1)] for one in (name, base))
+            found |= {f"{key}_{short}": value for key, value in interval(data.parts["test"], ours, theirs).items()}
     return found | {"bench": "ctr", "by": "palate", "settings": settings(row)}
 
 
-def interval(test: Pointwise, ours: Any, base: Any, samples: int = 200) -> dict[str, float]:
-    """Difference of AUC and its 95 % interval, users drawn with replacement."""
+def interval(test: Pointwise, ours: list[Any], base: list[Any], samples: int = 200) -> dict[str, float]:
+    """Difference of AUC, its mean over the seeds that are given, and its 95 % interval, users drawn with replacement."""
     labels = next(iter(test.labels.take(torch.arange(len(test))).values())).numpy()
     users, owner = np.unique(test.groups.numpy(), return_inverse=True)
+
+    def apart(weights: Any = None) -> float:
+        return float(np.mean([auc(labels, one, weights) - auc(labels, other, weights) for one, other in zip(ours, base, strict=True)]))
+
     rng, drawn = np.random.default_rng(0), []
     for _ in range(samples):
-        weights = np.bincount(rng.integers(0, len(users), len(users)), minlength=len(users))[owner].astype(np.float64)
-        drawn.append(auc(labels, ours, weights) - auc(labels, base, weights))
+        drawn.append(apart(np.bincount(rng.integers(0, len(users), len(users)), minlength=len(users))[owner].astype(np.float64)))
     low, high = np.percentile(drawn, [2.5, 97.5])
-    return {"minus": round(auc(labels, ours) - auc(labels, base), 5), "low": round(float(low), 5), "high": round(float(high), 5)}
+    return {"minus": round(apart(), 5), "low": round(float(low), 5), "high": round(float(high), 5)}
 
 
 def alone(name: str, seed: int, data_dir: Path) -> dict[str, Any]:
-    """The same in a process of its own, so that its peak of memory is its own; first those it is compared with, if what they predict is gone."""
-    for base in bases(name).values():
-        if not predictions(base, seed).is_file():
-            alone(base, seed, data_dir)
+    """The same in a process of its own, so that its peak of memory is its own; first those it is compared with, and those of both with the seeds
+    before, if what they predict is gone."""
+    for past in range(seed + 1 if bases(name) else 0):
+        for needed in (*bases(name).values(), name):
+            if (needed, past) != (name, seed) and not predictions(needed, past).is_file():
+                alone(needed, past, data_dir)
     command = [sys.executable, "-m", "bench.ctr", "--one", name, "--seed", str(seed), "--data-dir", str(data_dir)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
