@@ -9,6 +9,8 @@ import pytest
 
 from tests.worlds import SIZE
 
+LONG = {"test_docs.py", "test_resume.py", "test_process.py", "test_demo.py", "test_search.py", "test_workflow.py"}  #: start processes, train runs
+
 
 class Beats(Protocol):
     """``beats(0.05, DIN=0.81, MLP=0.72)``: the first must be above the second by more than that; below 0: must not be further below it."""
@@ -22,6 +24,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     SIZE["times"] = config.getoption("worlds")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones first: were they last, one worker would wait for the other."""
+    items.sort(key=lambda item: item.path.name not in LONG)
 
 
 @pytest.fixture

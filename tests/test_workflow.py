@@ -80,8 +80,7 @@ def test_the_same_seed_gives_the_same_run_bit_for_bit_and_another_seed_another(t
     assert hashes(other)["model-ranker.safetensors"] != hashes(trained)["model-ranker.safetensors"]
 
 
-@pytest.mark.parametrize("pages", ["", "impression"])
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(("seed", "pages"), [(0, ""), (1, "impression")])
 def test_nothing_after_the_cut_reaches_what_is_learnt(tmp_path: Path, seed: int, pages: str) -> None:
     recipe = Recipe.parse(TEXT.replace("[examples]", f'[examples]\npages = "{pages}"'))
     cut = prepare(recipe, WORLD).cut
