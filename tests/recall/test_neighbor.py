@@ -82,6 +82,16 @@ def test_item_predictions(prediction, keep, weighted):
         assert (np.diff(score[row]) <= 1e-7).all()
 
 
+def test_a_baseline_is_saved_and_must_fit():
+    r = random_matrix(seed=5)
+    model = ItemCF(4, prediction="baseline").fit(interactions(r))
+    asked = request([np.flatnonzero(row) for row in r])
+    again = ItemCF(4, prediction="baseline").from_arrays(model.arrays())
+    assert lists(again.retrieve(asked, 9)) == lists(model.retrieve(asked, 9))
+    with pytest.raises(ValueError, match="a base of 24 items does not fit 25"):
+        again.from_arrays(model.arrays() | {"base": np.zeros(24)})
+
+
 def test_a_baseline_and_age_exclude_each_other():
     with pytest.raises(ValueError, match="half_life_days must be 0, not 7"):
         ItemCF(prediction="baseline", half_life_days=7)

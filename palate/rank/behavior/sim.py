@@ -31,8 +31,8 @@ class SIM(Ranker):
     each time. ``dim`` of each field's vector; ``dropout`` of what enters the tower and after each hidden layer. Tasks share everything
     but the tower's output. For the candidates of one request the history is looked up once.
 
-    On ML-1M's rows parted at random it stays .009 of AUC below DeepFM, which knows each user by id; among users never seen it is .035 above one
-    without histories.
+    On ML-1M's rows parted at random it stays .009 of AUC below DeepFM, which knows each user by id; among users never seen it is .033 above one
+    without histories, and .007 above one that pools them, which chance alone would give one time in forty.
     """
 
     def __init__(

@@ -28,8 +28,8 @@ class YouTubeRank(Ranker):
     The paper's weighting by watch time belongs to the task, not to the tower (``WatchTime``). ``dim`` of each field's vector; ``dropout`` of
     the fields' vectors and after each hidden layer. Tasks share everything but the tower's output.
 
-    On ML-1M's rows parted at random it stays .007 of AUC below DeepFM, which knows each user by id; among users never seen it is .032 above one
-    without histories.
+    On ML-1M's rows parted at random it stays .007 of AUC below DeepFM, which knows each user by id; among users never seen it is .025 above one
+    without histories, and as good as one that pools them.
     """
 
     def __init__(self, schema: Schema, dim: int = 16, hidden: tuple[int, ...] = (256, 128), dropout: float = 0.1, powers: bool = True) -> None:
