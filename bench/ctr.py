@@ -4,8 +4,8 @@
 
 Rows are those of ``palate reproduce --list``. ``--kept`` names earlier results: what stands there with the same settings is printed again and not
 run, so a bench that was stopped goes on where it was. Rows of ``ml1m`` and ``ml1m-new`` are compared with DeepFM's, which reads the histories
-pooled or not at all: difference of AUC, its mean up to this seed, with an interval over users. ``--peers`` (environments of ``peers/setup_peers.sh``) runs RecBole,
-torch-rechub and xlearn between ours. One JSON line a run.
+pooled or not at all: difference of AUC, its mean up to this seed, with an interval over users. ``--peers`` (environments of
+``peers/setup_peers.sh``) runs RecBole, torch-rechub and xlearn between ours. One JSON line a run.
 """
 
 from __future__ import annotations
@@ -82,10 +82,9 @@ def interval(test: Pointwise, ours: list[Any], base: list[Any], samples: int = 2
     def apart(weights: Any = None) -> float:
         return float(np.mean([auc(labels, one, weights) - auc(labels, other, weights) for one, other in zip(ours, base, strict=True)]))
 
-    rng, drawn = np.random.default_rng(0), []
-    for _ in range(samples):
-        drawn.append(apart(np.bincount(rng.integers(0, len(users), len(users)), minlength=len(users))[owner].astype(np.float64)))
-    low, high = np.percentile(drawn, [2.5, 97.5])
+    rng, size = np.random.default_rng(0), len(users)
+    draws = (np.bincount(rng.integers(0, size, size), minlength=size)[owner].astype(np.float64) for _ in range(samples))
+    low, high = np.percentile([apart(weights) for weights in draws], [2.5, 97.5])
     return {"minus": round(apart(), 5), "low": round(float(low), 5), "high": round(float(high), 5)}
 
 
