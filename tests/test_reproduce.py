@@ -61,10 +61,12 @@ def test_the_interval_of_a_model_against_itself_is_nothing_and_against_chance_is
     test = small.parts["test"]
     truth = test.labels.take(torch.arange(600))["label:click"].numpy()
     noise = np.random.default_rng(1).random(600)
-    same = ctr.interval(test, noise, noise)
+    same = ctr.interval(test, [noise], [noise])
     assert (same["minus"], same["low"], same["high"]) == (0.0, 0.0, 0.0)
-    better = ctr.interval(test, truth + 0.1 * noise, noise)
+    better = ctr.interval(test, [truth + 0.1 * noise], [noise])
     assert 0.3 < better["low"] < better["minus"] < better["high"] < 0.7
+    both = ctr.interval(test, [truth + 0.1 * noise, noise], [noise, noise])  # of two seeds the mean
+    assert both["minus"] == pytest.approx(better["minus"] / 2, abs=1e-5)
 
 
 def test_the_list_and_a_misspelt_row() -> None:
