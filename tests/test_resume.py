@@ -35,11 +35,12 @@ def test_killed_and_resumed_the_run_is_bit_identical(tmp_path, places):
     recipe, broken = tmp_path / "recipe.toml", tmp_path / "broken"
     recipe.write_text(RECIPE.read_text("utf-8").replace("events = 12000", "events = 4000"), "utf-8")
     train(recipe, tmp_path / "whole")
-    for line in places:
-        killed(recipe, broken, line)
+    told = [killed(recipe, broken, line) for line in places]
     assert list(broken.glob(".training-*/*two_tower.checkpoint"))
     assert not (broken / "current").exists()
-    assert any("cut short" in line for line in killed(recipe, broken, ""))
+    told.append(killed(recipe, broken, ""))
+    for place, said in zip(places, told[1:], strict=True):
+        assert place == "fold 1 of 3" or any("cut short" in line for line in said), place
     whole, resumed = (Run(tmp_path / name).manifest["files"] for name in ("whole", "broken"))
     assert {name: facts["sha256"] for name, facts in whole.items()} == {name: facts["sha256"] for name, facts in resumed.items()}
     assert not list(broken.glob(".training-*"))
