@@ -26,8 +26,8 @@ class ConvLSTM(Ranker):
     candidates of one request it runs once. Where order says nothing it loses to attention, and to pooling too: AUC .59 beside DIN's .76 and the
     plain tower's .66 in the world ``Drift`` with its order shuffled.
 
-    On ML-1M's rows parted at random it was .014 of AUC below DeepFM after four epochs, all that we gave it; among users never
-    seen it is .025 above one without histories, not above one that pools them.
+    On ML-1M's rows parted at random it stays .010 of AUC below DeepFM, which knows each user by id; among users never seen it is .025 above one
+    without histories, not above one that pools them.
     """
 
     def __init__(

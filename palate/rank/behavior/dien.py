@@ -28,8 +28,8 @@ class DIEN(Ranker):
     popularity). ``dim`` of each field's vector; ``dropout`` of what enters the tower and after each hidden layer. Tasks share everything but
     the tower's output. The first GRU runs once for all candidates of a request.
 
-    On ML-1M's rows parted at random it was .017 of AUC below DeepFM after four epochs, all that we gave it; among users never
-    seen it is .027 above one without histories, not above one that pools them.
+    On ML-1M's rows parted at random it stays .011 of AUC below DeepFM, which knows each user by id; among users never seen it is .027 above one
+    without histories, not above one that pools them.
     """
 
     def __init__(
