@@ -136,13 +136,13 @@ def test_it_learns_what_everybody_took(cls: type[Recaller]) -> None:
             return float(model.eval().loss(data.batch(torch.arange(len(data)), generator.manual_seed(0))))
 
     before = now()
-    Trainer(epochs=10, batch_size=16, learning_rate=0.01).fit(model, data)
+    Trainer(epochs=4, batch_size=16, learning_rate=0.01).fit(model, data)
     assert now() < before
 
 
 @every_recaller
 def test_saved_and_read_back_it_answers_the_same(cls: type[Recaller]) -> None:
-    model, request = fitted(cls), SHOP.request(EVERYBODY)
+    model, request = ready(cls), SHOP.request(EVERYBODY)
     assert same(model.retrieve(request, 9), read_back(cls, model).retrieve(request, 9))
     assert same(model.retrieve(SHOP.stranger([3, 4]), 9), read_back(cls, model).retrieve(SHOP.stranger([3, 4]), 9))
 
