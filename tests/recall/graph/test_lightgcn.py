@@ -81,6 +81,15 @@ def test_softmax_loss_compares_with_all_items(temperature):
     assert model.loss(Batch(user=torch.tensor([1, 6]), history=history)).item() == pytest.approx(np.mean(lost), rel=1e-5)
 
 
+def test_with_a_temperature_the_scores_are_cosines_of_strangers_too():
+    model = small(loss="softmax", temperature=0.2).eval()
+    history = torch.tensor([[0, 2, 3], [1, 2, 6]])
+    with torch.no_grad():
+        scores = model.encode_users(Batch(user=torch.tensor([0, 4]), history=history)) @ model.encode_items().T
+        users, items = model.graph.of_users(Batch(user=torch.tensor([0, 4]), history=history)), model.graph.of_items()
+    assert torch.allclose(scores * 0.2, torch.cosine_similarity(users[:, None], items[None], dim=2), atol=1e-5)
+
+
 def test_a_stranger_has_what_the_steps_bring_from_the_history():
     model = small(layers=3).eval()
     history = [0, 2, 5]
