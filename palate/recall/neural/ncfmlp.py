@@ -13,7 +13,7 @@ from palate.datasets.interactions import Interactions
 from palate.datasets.negatives import Sampler
 from palate.datasets.sequences import Sequences, Taken
 from palate.layers import losses
-from palate.recall.neural.perceptron import Perceptron, everybody
+from palate.recall.neural.perceptron import Perceptron
 from palate.recall.neural.vectors import Vectors, parted
 
 
@@ -53,5 +53,4 @@ class NCFMLP(Recaller):
         self.vectors.finish()
 
     def scores(self, batch: Batch) -> Tensor:
-        items = self.vectors.items.weight[1:]
-        return everybody(lambda users: self.perceptron(users, items), self.vectors.of_users(batch), self.n_items)
+        return self.perceptron.everybody(self.vectors.of_users(batch), self.vectors.items.weight[1:])

@@ -14,7 +14,7 @@ from palate.datasets.interactions import Interactions
 from palate.datasets.negatives import Sampler
 from palate.datasets.sequences import Sequences, Taken
 from palate.layers import losses
-from palate.recall.neural.perceptron import Perceptron, everybody
+from palate.recall.neural.perceptron import Perceptron
 from palate.recall.neural.vectors import Vectors, parted
 
 
@@ -82,6 +82,5 @@ class NeuMF(Recaller):
         self.joined.finish()
 
     def scores(self, batch: Batch) -> Tensor:
-        items = self.joined.items.weight[1:]
-        perceptron = everybody(lambda users: self.perceptron(users, items), self.joined.of_users(batch), self.n_items)
+        perceptron = self.perceptron.everybody(self.joined.of_users(batch), self.joined.items.weight[1:])
         return perceptron + (self.product.of_users(batch) * self.weight) @ self.product.items.weight[1:].T

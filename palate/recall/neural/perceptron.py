@@ -23,7 +23,16 @@ class Perceptron(nn.Module):
 
     def forward(self, users: Tensor, items: Tensor) -> Tensor:
         """``[B, N]`` of ``users [B, D]``, each with its own ``items [B, N, D]``, or all with the same ``[N, D]``."""
-        first = (users @ self.tower.weight[: self.dim])[:, None] + items @ self.tower.weight[self.dim :]  # [B, N, H]
+        return self._rest(users @ self.tower.weight[: self.dim], items @ self.tower.weight[self.dim :])
+
+    def everybody(self, users: Tensor, items: Tensor) -> Tensor:
+        """The same of ``users [B, D]`` with all ``items [I, D]``, few pairs at a time: ``[B, I]``."""
+        shares = items @ self.tower.weight[self.dim :]
+        return everybody(lambda part: self._rest(part, shares), users @ self.tower.weight[: self.dim], len(items))
+
+    def _rest(self, users: Tensor, items: Tensor) -> Tensor:
+        """What follows of the shares of users ``[B, H]`` and of their items ``[B, N, H]`` or ``[N, H]``."""
+        first = users[:, None] + items  # [B, N, H]
         return self.tower.rest(first.flatten(0, 1)).view(first.shape[:2])
 
 
