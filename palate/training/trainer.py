@@ -125,7 +125,8 @@ class Trainer:
         """Minimise ``model.loss`` over ``batches``; the model ends with the weights of the best ``score()`` (without one: the last).
 
         ``score`` is called after each epoch, the model in eval mode; higher is better, NaN is worst. ``checkpoint`` names a file: where it
-        exists, fitting goes on from it (a finished one gives its weights at once). Raises Diverged at the first loss that is not finite,
+        exists, fitting goes on from it; a finished one gives its weights at once, or goes on where ``patience`` or ``epochs`` asks for more
+        (``epochs`` decides the rates of the cosine schedule and must stay there). Raises Diverged at the first loss that is not finite,
         ValueError without examples, BadCheckpoint where the file belongs to other options, weights or data.
         """
         if not len(batches):
@@ -257,7 +258,7 @@ class _Run:
 
     def facts(self) -> dict[str, Any]:
         """What must be the same for a checkpoint to fit."""
-        free = ("report", "threads", "save_every")
+        free = {"report", "threads", "save_every", "patience"} | ({"epochs"} if self.options.schedule != "cosine" else set())
         options = {one.name: getattr(self.options, one.name) for one in fields(self.options) if one.name not in free}
         shapes = {name: list(values.shape) for name, values in self.model.state_dict().items()}
         return {"options": options, "shapes": shapes, "examples": len(self.batches)}
@@ -277,8 +278,15 @@ class _Run:
     def restore(self, path: Path) -> None:
         tensors, facts = files.load(path)
         for key, wanted in self.facts().items():
-            if facts.get(key) != wanted:
+            if key == "options":
+                there = facts.get(key) or {}
+                differs = [f"{name} {there.get(name)!r}, not {value!r}" for name, value in wanted.items() if there.get(name) != value]
+                if differs:
+                    raise files.BadCheckpoint(f"{path} was made with other options ({'; '.join(differs)}); delete it to train from the start")
+            elif facts.get(key) != wanted:
                 raise files.BadCheckpoint(f"{path} was made with other {key}; delete it to train from the start")
+        if facts["epoch"] > self.options.epochs:
+            raise files.BadCheckpoint(f"{path} holds {facts['epoch']} epochs, more than the {self.options.epochs} asked for; delete it to train anew")
         parts: dict[str, dict[str, Tensor]] = {}
         for name, values in tensors.items():
             part, _, rest = name.partition("/")
@@ -297,4 +305,5 @@ class _Run:
         self.generator.set_state(parts["random"]["own"])
         self.at_epoch_start = parts["random"]["epoch"]
         self.epoch, self.step, self.total = facts["epoch"], facts["step"], float.fromhex(facts["total"])
-        self.finished, self.fitting = facts["finished"], Fitting(**facts["fitting"])
+        self.fitting = Fitting(**facts["fitting"])
+        self.finished = bool(self.fitting.best) and self.epoch - self.fitting.best >= self.options.patience

@@ -39,12 +39,12 @@ class Killed:
         return self.data.batch(chosen, generator)
 
 
-def fit(path: Path | None, at: int = -1, save_every: int = 1) -> DSSM:
+def fit(path: Path | None, at: int = -1, save_every: int = 1, epochs: int = EPOCHS, patience: int = 9) -> DSSM:
     """A fitting that uses chance everywhere: order, negatives and dropout; its score falls and rises."""
     schema = schema_of_everything()
     torch.manual_seed(1)
     model = DSSM(schema, dim=4, hidden=(8,), dropout=0.3)
-    trainer = Trainer(epochs=EPOCHS, batch_size=BATCH, learning_rate=0.01, patience=9, threads=1, save_every=save_every)
+    trainer = Trainer(epochs=epochs, batch_size=BATCH, learning_rate=0.01, patience=patience, threads=1, save_every=save_every)
     data = paired(schema, EXAMPLES, uniform=6)
     trainer.fit(model, Killed(data, at), lambda: -float(model.encode_item(data.batch(torch.arange(4))).sum().detach()), path)  # type: ignore[arg-type]
     return model
@@ -132,11 +132,24 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     assert load_file(path)["a"].item() == 0
 
 
+@pytest.mark.parametrize("fewer", [{"epochs": 2}, {"patience": 1}])
+def test_a_finished_one_that_is_asked_for_more_goes_on_to_the_same_bits(tmp_path: Path, fewer: dict[str, int]) -> None:
+    path = tmp_path / "a.safetensors"
+    fit(path, **fewer)
+    early = checkpoint.load(path)[1]["epoch"]
+    longer, undisturbed = fit(path), fit(None)
+    assert early < EPOCHS == checkpoint.load(path)[1]["epoch"]
+    for name, values in undisturbed.state_dict().items():
+        assert torch.equal(longer.state_dict()[name], values), name
+    with pytest.raises(checkpoint.BadCheckpoint, match="holds 4 epochs, more than the 3 asked for"):
+        fit(path, epochs=3)
+
+
 def test_a_checkpoint_of_other_options_is_refused(tmp_path: Path) -> None:
     schema, path = schema_of_everything(), tmp_path / "a.safetensors"
     Trainer(epochs=1, batch_size=8).fit(DSSM(schema, dim=4), paired(schema, 20), checkpoint=path)
-    with pytest.raises(checkpoint.BadCheckpoint, match="other options"):
-        Trainer(epochs=2, batch_size=8).fit(DSSM(schema, dim=4), paired(schema, 20), checkpoint=path)
+    with pytest.raises(checkpoint.BadCheckpoint, match=r"other options \(seed 0, not 3\)"):
+        Trainer(epochs=1, batch_size=8, seed=3).fit(DSSM(schema, dim=4), paired(schema, 20), checkpoint=path)
     with pytest.raises(checkpoint.BadCheckpoint, match="other shapes"):
         Trainer(epochs=1, batch_size=8).fit(DSSM(schema, dim=5), paired(schema, 20), checkpoint=path)
     with pytest.raises(checkpoint.BadCheckpoint, match="other examples"):
