@@ -169,7 +169,9 @@ SETTINGS: dict[str, dict[str, Setting]] = {
         "ComiRec": long("ComiRec", {"dim": 64, "length": 50, "negatives": 128}, batch_size=512),
     },
     "ml1m": {
-        "SASRec-one": sasrec("binary", "gSASRec's file for SASRec: 128 wide, 200 items, dropout .5", dim=128, length=200, dropout=0.5, patience=20),
+        "SASRec-one": sasrec(
+            "binary", "gSASRec's file for SASRec: 128 wide, 200 items, dropout .5", dim=128, length=200, dropout=0.5, epochs=400, patience=60
+        ),
         "SASRec-gbce": sasrec("gbce", GSASREC + "t .75", dim=128, length=200, dropout=0.2, negatives=256, batch_size=64, patience=20),
         "SASRec-full": sasrec("full", GSASREC + "softmax over all items", dim=128, length=200, dropout=0.2, batch_size=64),
         "GRU4Rec": long(
