@@ -115,7 +115,7 @@ ROWS: tuple[Row, ...] = (
     Row("anime-stars", "WatchTime", options=WIDE | {"form": "exact"}, training=LONG),  # four in five are rated: the known form is far above
     Row("ml1m-plain", "DeepFM", training=SETTLED),
     *(Row("ml1m", model, training=SETTLED) for model in ("DeepFM", "YouTubeRank", "DIN", "SIM", "CAN", "ConvLSTM", "DIEN")),
-    Row("ml1m", "MIMN", training=LONG | {"epochs": 2}),  # an epoch costs what eight of DIN's do
+    Row("ml1m", "MIMN", training=LONG | {"epochs": 2}),  # an epoch costs what twelve of DIN's do
     Row("ml1m-new-plain", "DeepFM", training=NEW),
     *(Row("ml1m-new", model, training=NEW) for model in ("DeepFM", "YouTubeRank", "DIN", "SIM", "CAN", "ConvLSTM", "DIEN")),
 )

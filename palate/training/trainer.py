@@ -126,7 +126,7 @@ class Trainer:
 
         ``score`` is called after each epoch, the model in eval mode; higher is better, NaN is worst. ``checkpoint`` names a file: where it
         exists, fitting goes on from it; a finished one gives its weights at once, or goes on where ``patience`` or ``epochs`` asks for more
-        (``epochs`` decides the rates of the cosine schedule and must stay there). Raises Diverged at the first loss that is not finite,
+        (not with the cosine schedule, whose rates depend on ``epochs``). Raises Diverged at the first loss that is not finite,
         ValueError without examples, BadCheckpoint where the file belongs to other options, weights or data.
         """
         if not len(batches):
@@ -258,7 +258,7 @@ class _Run:
 
     def facts(self) -> dict[str, Any]:
         """What must be the same for a checkpoint to fit."""
-        free = {"report", "threads", "save_every", "patience"} | ({"epochs"} if self.options.schedule != "cosine" else set())
+        free = ("report", "threads", "save_every")
         options = {one.name: getattr(self.options, one.name) for one in fields(self.options) if one.name not in free}
         shapes = {name: list(values.shape) for name, values in self.model.state_dict().items()}
         return {"options": options, "shapes": shapes, "examples": len(self.batches)}
@@ -272,21 +272,20 @@ class _Run:
         tensors |= {"random/global": torch.get_rng_state(), "random/own": self.generator.get_state(), "random/epoch": self.at_epoch_start}
         if self.step:
             tensors |= {f"examples/{name}": values for name, values in getattr(self.batches, "state", dict)().items()}
-        place = {"epoch": self.epoch, "step": self.step, "total": self.total.hex(), "finished": self.finished}
+        place = {"epoch": self.epoch, "step": self.step, "total": self.total.hex()}
         files.save(path, tensors, {**self.facts(), **place, "fitting": asdict(self.fitting)})
 
     def restore(self, path: Path) -> None:
         tensors, facts = files.load(path)
         for key, wanted in self.facts().items():
-            if key == "options":
-                there = facts.get(key) or {}
-                differs = [f"{name} {there.get(name)!r}, not {value!r}" for name, value in wanted.items() if there.get(name) != value]
-                if differs:
-                    raise files.BadCheckpoint(f"{path} was made with other options ({'; '.join(differs)}); delete it to train from the start")
-            elif facts.get(key) != wanted:
-                raise files.BadCheckpoint(f"{path} was made with other {key}; delete it to train from the start")
-        if facts["epoch"] > self.options.epochs:
-            raise files.BadCheckpoint(f"{path} holds {facts['epoch']} epochs, more than the {self.options.epochs} asked for; delete it to train anew")
+            there, which = facts.get(key), ""
+            if key == "options" and isinstance(there, dict):
+                more = ("patience",) if self.options.schedule == "cosine" else ("patience", "epochs")  # what may grow: all before stays the same
+                grown = {name: wanted[name] for name in more if isinstance(there.get(name), int) and there[name] < wanted[name]}
+                there = there | grown
+                which = "".join(f", {name} {there.get(name)!r} and not {value!r}" for name, value in wanted.items() if there.get(name) != value)
+            if there != wanted:
+                raise files.BadCheckpoint(f"{path} was made with other {key}{which}; delete it to train from the start")
         parts: dict[str, dict[str, Tensor]] = {}
         for name, values in tensors.items():
             part, _, rest = name.partition("/")

@@ -141,14 +141,22 @@ def test_a_finished_one_that_is_asked_for_more_goes_on_to_the_same_bits(tmp_path
     assert early < EPOCHS == checkpoint.load(path)[1]["epoch"]
     for name, values in undisturbed.state_dict().items():
         assert torch.equal(longer.state_dict()[name], values), name
-    with pytest.raises(checkpoint.BadCheckpoint, match="holds 4 epochs, more than the 3 asked for"):
-        fit(path, epochs=3)
+    for less, text in (({"epochs": 3}, "other options, epochs 4 and not 3"), ({"patience": 8}, "other options, patience 9 and not 8")):
+        with pytest.raises(checkpoint.BadCheckpoint, match=text):
+            fit(path, **less)
+
+
+def test_the_cosine_s_epochs_stay(tmp_path: Path) -> None:
+    schema, path = schema_of_everything(), tmp_path / "a.safetensors"
+    Trainer(epochs=1, batch_size=8, schedule="cosine").fit(DSSM(schema, dim=4), paired(schema, 20), checkpoint=path)
+    with pytest.raises(checkpoint.BadCheckpoint, match="other options, epochs 1 and not 2"):
+        Trainer(epochs=2, batch_size=8, schedule="cosine").fit(DSSM(schema, dim=4), paired(schema, 20), checkpoint=path)
 
 
 def test_a_checkpoint_of_other_options_is_refused(tmp_path: Path) -> None:
     schema, path = schema_of_everything(), tmp_path / "a.safetensors"
     Trainer(epochs=1, batch_size=8).fit(DSSM(schema, dim=4), paired(schema, 20), checkpoint=path)
-    with pytest.raises(checkpoint.BadCheckpoint, match=r"other options \(seed 0, not 3\)"):
+    with pytest.raises(checkpoint.BadCheckpoint, match="other options, seed 0 and not 3"):
         Trainer(epochs=1, batch_size=8, seed=3).fit(DSSM(schema, dim=4), paired(schema, 20), checkpoint=path)
     with pytest.raises(checkpoint.BadCheckpoint, match="other shapes"):
         Trainer(epochs=1, batch_size=8).fit(DSSM(schema, dim=5), paired(schema, 20), checkpoint=path)

@@ -53,4 +53,4 @@ class NCFMLP(Recaller):
         self.vectors.finish()
 
     def scores(self, batch: Batch) -> Tensor:
-        return self.perceptron.everybody(self.vectors.of_users(batch), self.vectors.items.weight[1:])
+        return self.perceptron.of_all(self.vectors.of_users(batch), self.vectors.items.weight[1:])

@@ -82,5 +82,5 @@ class NeuMF(Recaller):
         self.joined.finish()
 
     def scores(self, batch: Batch) -> Tensor:
-        perceptron = self.perceptron.everybody(self.joined.of_users(batch), self.joined.items.weight[1:])
+        perceptron = self.perceptron.of_all(self.joined.of_users(batch), self.joined.items.weight[1:])
         return perceptron + (self.product.of_users(batch) * self.weight) @ self.product.items.weight[1:].T

@@ -25,7 +25,7 @@ class Perceptron(nn.Module):
         """``[B, N]`` of ``users [B, D]``, each with its own ``items [B, N, D]``, or all with the same ``[N, D]``."""
         return self._rest(users @ self.tower.weight[: self.dim], items @ self.tower.weight[self.dim :])
 
-    def everybody(self, users: Tensor, items: Tensor) -> Tensor:
+    def of_all(self, users: Tensor, items: Tensor) -> Tensor:
         """The same of ``users [B, D]`` with all ``items [I, D]``, few pairs at a time: ``[B, I]``."""
         shares = items @ self.tower.weight[self.dim :]
         return everybody(lambda part: self._rest(part, shares), users @ self.tower.weight[: self.dim], len(items))
