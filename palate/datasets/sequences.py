@@ -7,7 +7,7 @@ latest, so a place means the same in a long list and in a short one.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -80,15 +80,22 @@ class Windows:
     L is ``length``, or less where no list of the batch is that long.
 
     A list is cut from its end into windows that share one item, so that every item but the first is once something to be foreseen.
-    Batches come in order of length and also have ``user [B]``, and with a ``sampler`` ``negative [B, L, negatives]`` and ``log_q`` of the same shape,
-    how likely each is drawn: ``[negatives]`` where they are ``shared`` by all places of a batch.
+    Batches come in order of length and also have ``user [B]``, and with a ``sampler`` ``negative`` and ``log_q``, how likely each is drawn, of the
+    same shape: ``[B, L, negatives]`` for ``each`` ``place``, ``[B, negatives]`` for each ``list``, or ``[negatives]`` for each ``batch``.
     Here each item is both history and something to be foretold: what is not to be is left out of the lists, as a word is in word2vec.
     """
 
     per_user: ClassVar[bool] = True  #: negatives are drawn for one user at a time
     single: ClassVar[bool] = True  #: a taken item can be left out of what is learnt without becoming a negative
 
-    def __init__(self, sequences: Sequences, length: int, sampler: Sampler | None = None, negatives: int = 1, shared: bool = False) -> None:
+    def __init__(
+        self,
+        sequences: Sequences,
+        length: int,
+        sampler: Sampler | None = None,
+        negatives: int = 1,
+        each: Literal["place", "list", "batch"] = "place",
+    ) -> None:
         if length < 1 or negatives < 1:
             raise ValueError(f"length and negatives must be 1 or more, not {length} and {negatives}")
         sequences = sequences.shortened()
@@ -99,7 +106,7 @@ class Windows:
         start, stop = sequences.offsets[:-1][users], sequences.offsets[1:][users] - place * length
         self._start, self._stop, self._users = (torch.from_numpy(array) for array in (start, stop, users))
         self._items = torch.from_numpy(sequences.items)
-        self.length, self._sampler, self._negatives, self._shared = length, sampler, negatives, shared
+        self.length, self._sampler, self._negatives, self._each = length, sampler, negatives, each
 
     def __len__(self) -> int:
         return len(self._users)
@@ -110,15 +117,16 @@ class Windows:
         longest = min(self.length + 1, int((stop - start).max()))
         batch = Batch(user=self._users[chosen] + 1, item=ending(self._items, start, stop, longest))
         if self._sampler is not None:
-            _draw(self._sampler, batch, (len(chosen), longest - 1), self._negatives, self._shared, generator)
+            shape = (len(chosen), longest - 1) if self._each == "place" else (len(chosen),)
+            _draw(self._sampler, batch, shape, self._negatives, self._each == "batch", generator)
         return batch
 
 
 class Steps:
-    """``Windows`` whose lists are compared with each other, place by place, and with ``negatives`` drawn for each place.
+    """``Windows`` whose lists are compared with each other, place by place, and with ``negatives`` that a batch draws for all its places.
 
-    Batches have ``user [B]``, ``item [B, L + 1]``, ``column`` int64 ``[L, B + negatives]``: what is compared at each place, first each list's own
-    next item (0: none), and ``log_q`` of the same shape: the logarithm of how often that item is expected there.
+    Batches have ``user [B]``, ``item [B, L + 1]``, ``negative`` int64 ``[negatives]`` and ``log_q [L, B + negatives]``: the logarithm of how often
+    each list's next item, and then each of those drawn, is expected among what is compared at that place.
     """
 
     single: ClassVar[bool] = True
@@ -135,9 +143,10 @@ class Steps:
         batch = self._windows.batch(chosen, generator)
         after = batch["item"][:, 1:].T
         others = (after > 0).sum(1, keepdim=True)  # lists at each place
-        column = torch.cat((after, self._sampler.draw((len(after), self._negatives), generator)), 1)
+        batch["negative"] = self._sampler.draw((self._negatives,), generator)
+        column = torch.cat((after, batch["negative"].expand(len(after), -1)), 1)
         expected = others * self._share[column] + self._negatives * self._sampler.log_q[column].exp()
-        batch["column"], batch["log_q"] = column, expected.clamp(min=1e-12).log()
+        batch["log_q"] = expected.clamp(min=1e-12).log()
         return batch
 
 

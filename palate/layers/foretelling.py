@@ -12,7 +12,7 @@ from palate.batch import Batch
 from palate.layers import losses
 from palate.layers.embedding import Table
 from palate.layers.scatter import Products
-from palate.layers.softmax import multinomial
+from palate.layers.softmax import log_sum, multinomial
 
 SHORT = 8  #: lists up to this length are read together
 
@@ -44,6 +44,14 @@ def compared(states: Tensor, table: Table, target: Tensor, negative: Tensor) -> 
     return scores[:, 0], scores[:, 1:].masked_fill((negative == target[:, None]) | (negative == 0), -inf)
 
 
+def by_list(states: Tensor, table: Table, target: Tensor, negative: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+    """The same as ``compared`` for ``negative [B, N]`` that all ``places [B, L]`` (bool, M of them true) of a list share."""
+    own = states.new_zeros(*places.shape, states.shape[1]).index_put((places,), states)  # [B, L, D]
+    against = (own @ table(negative, padding=0).transpose(1, 2))[places]
+    drawn = negative.repeat_interleave(places.sum(1), 0)  # [M, N]
+    return (states * table(target, padding=0)).sum(1), against.masked_fill((drawn == target[:, None]) | (drawn == 0), -inf)
+
+
 def next_item(states: Tensor, table: Table, size: int, target: Tensor, negative: Tensor | None = None, log_q: Tensor | None = None) -> Tensor:
     """Cross-entropy of ``target [M]`` (ids) among the ``size`` items; with ``negative`` and ``log_q`` among those drawn.
 
@@ -54,5 +62,9 @@ def next_item(states: Tensor, table: Table, size: int, target: Tensor, negative:
     if negative.dim() > 1:
         return losses.drawn_softmax(*compared(states, table, target, negative), log_q)
     positive = (states * table(target, padding=0)).sum(1)
-    against = (states @ table(negative, padding=0).T).masked_fill(negative == target[:, None], -inf)
-    return losses.drawn_softmax(positive, against, log_q)
+    correction = log_q + math.log(max(len(negative), 1))
+
+    def amend(scores: Tensor, rows: slice) -> None:
+        scores.sub_(correction).masked_fill_(negative == target[rows, None], -inf)
+
+    return (torch.logaddexp(positive, log_sum(states, table(negative, padding=0), amend)) - positive).mean()

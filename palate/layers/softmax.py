@@ -5,7 +5,7 @@ A matrix of states x items would cost more to write, to read and to be given by 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ BLOCK = 1 << 20  #: scores made at once: few enough to stay in the cache
 FEWEST = 128  #: rows at once, however many items there are
 
 Cost = Callable[[Tensor, slice], Tensor]
+Amend = Callable[[Tensor, slice], object]
 
 
 def blockwise(states: Tensor, weight: Tensor, cost: Cost, bias: Tensor | None = None) -> Tensor:
@@ -41,17 +42,57 @@ def multinomial(states: Tensor, weight: Tensor, ids: Tensor, bias: Tensor | None
     return blockwise(states, weight, cost, bias) / max(len(ids), 1)
 
 
+def log_sum(states: Tensor, weight: Tensor, amend: Amend) -> Tensor:
+    """``[B]``: log sum exp of each row of the scores ``states [B, D] @ weight [I, D].T``, which are made anew for the gradient.
+
+    ``amend`` changes those of some ``rows [rows, I]`` in their place by what does not depend on them: corrections, or minus infinity for what does
+    not count. Minus infinity where nothing counts.
+    """
+    found: Tensor = _LogSum.apply(states, weight, amend)
+    return found
+
+
+class _LogSum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, weight: Tensor, amend: Amend) -> Tensor:
+        found = states.new_empty(len(states))
+        for part, scores in _blocks(states, weight):
+            amend(scores, part)
+            highest = scores.amax(1).clamp_(min=torch.finfo(scores.dtype).min)
+            found[part] = scores.sub_(highest[:, None]).exp_().sum(1).log_().add_(highest)
+        ctx.save_for_backward(states, weight, found)
+        ctx.amend = amend
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        states, weight, found = ctx.saved_tensors
+        of_states, of_weight = torch.empty_like(states), torch.zeros_like(weight)
+        least = found.clamp(min=torch.finfo(found.dtype).min)
+        for part, scores in _blocks(states, weight):
+            ctx.amend(scores, part)
+            scores.sub_(least[part, None]).exp_().mul_(gradient[part, None])
+            torch.mm(scores, weight, out=of_states[part])
+            of_weight.addmm_(scores.T, states[part])
+        return of_states, of_weight, None
+
+
+def _blocks(states: Tensor, weight: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """The products of a few rows at a time, in the same memory."""
+    rows = max(BLOCK // max(len(weight), 1), FEWEST)
+    block = states.new_empty(min(rows, len(states)), len(weight))
+    for start in range(0, len(states), rows):
+        part = slice(start, start + rows)
+        yield part, torch.mm(states[part], weight.T, out=block[: len(states[part])])
+
+
 class _Blockwise(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, cost: Cost) -> Tensor:
-        rows = max(BLOCK // max(len(weight), 1), FEWEST)
-        block = states.new_empty(min(rows, len(states)), len(weight))
         of_states, of_weight = torch.empty_like(states), torch.zeros_like(weight)
         of_bias = None if bias is None else torch.zeros_like(bias)
         total = states.new_zeros((), dtype=torch.double)
-        for start in range(0, len(states), rows):
-            part = slice(start, start + rows)
-            scores = torch.mm(states[part], weight.T, out=block[: len(states[part])])
+        for part, scores in _blocks(states, weight):
             if bias is not None:
                 scores += bias
             total += cost(scores, part)

@@ -67,7 +67,8 @@ def test_prefixes_are_what_came_before_each_item(users: list[list[int]], length:
 def test_shared_draws_are_one_set_for_a_batch_whose_lists_come_in_order_of_length(cls: type[Windows] | type[Prefixes]) -> None:
     data = made([[0, 1, 2, 3, 4], [4, 5], [6, 7, 8]])
     sampler = Sampler(torch.from_numpy(data.counts), {"popularity": 1.0})
-    batch = cls(data, 9, sampler, 50, shared=True).batch(torch.tensor([0, 2, 1]), torch.Generator().manual_seed(0))
+    of_batch = Windows(data, 9, sampler, 50, "batch") if cls is Windows else Prefixes(data, 9, sampler, 50, shared=True)
+    batch = of_batch.batch(torch.tensor([0, 2, 1]), torch.Generator().manual_seed(0))
     sizes = (batch["item" if cls is Windows else "history"] > 0).sum(1)
     assert len(sizes.unique()) > 1
     assert bool((sizes.diff() >= 0).all())
@@ -75,6 +76,9 @@ def test_shared_draws_are_one_set_for_a_batch_whose_lists_come_in_order_of_lengt
     assert torch.equal(batch["log_q"], sampler.log_q[batch["negative"]])
     own = cls(data, 9, sampler, 50).batch(torch.tensor([0, 2, 1]))["negative"]
     assert own.shape == ((3, 4, 50) if cls is Windows else (3, 50))
+    of_list = Windows(data, 9, sampler, 50, "list").batch(torch.tensor([0, 2, 1]))
+    assert of_list["negative"].shape == of_list["log_q"].shape == (3, 50)
+    assert not torch.equal(of_list["negative"][0], of_list["negative"][1])
 
 
 @settings(max_examples=60, deadline=None)

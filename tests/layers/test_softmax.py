@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from palate.layers import softmax
-from palate.layers.softmax import multinomial
+from palate.layers.softmax import log_sum, multinomial
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -30,3 +30,27 @@ def test_in_blocks_of_any_size_it_is_the_loss_by_hand_and_so_is_its_gradient(mon
 def test_of_large_scores_it_is_a_number() -> None:
     states = torch.full((2, 1), 1e4)
     assert float(multinomial(states, torch.tensor([[1.0], [0.9]]), torch.tensor([[1], [2]]))) == pytest.approx(500.0)
+
+
+@pytest.mark.parametrize("block", [1, 12, 1 << 20])
+def test_a_sum_of_amended_scores_in_blocks_of_any_size(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    monkeypatch.setattr(softmax, "BLOCK", block)
+    monkeypatch.setattr(softmax, "FEWEST", 2)
+    torch.manual_seed(0)
+    correction, gone = torch.randn(5, 9), torch.rand(5, 9) < 0.4
+    gone[3] = True  # nothing counts there
+    given, pull = [torch.randn(5, 4), torch.randn(9, 4)], torch.randn(5)
+    found = []
+    for by_hand in (True, False):
+        states, weight = (one.clone().requires_grad_() for one in given)
+        if by_hand:
+            scores = (states @ weight.T - correction).masked_fill(gone, -1e30)
+            sums = scores.logsumexp(1)
+        else:
+            sums = log_sum(states, weight, lambda scores, rows: scores.sub_(correction[rows]).masked_fill_(gone[rows], -torch.inf))
+            assert sums[3] == -torch.inf
+        there = torch.arange(5) != 3
+        torch.logaddexp(torch.zeros(5), sums).mul(pull).sum().backward()
+        found.append((sums[there], states.grad, weight.grad))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)

@@ -55,7 +55,7 @@ class BERT4Rec(Recaller):
         self.out = nn.Linear(dim, dim)
 
     def learn_from(self, sequences: Sequences, sampler: Sampler) -> Windows:
-        return Windows(sequences, self.length, sampler if self.negatives else None, max(self.negatives, 1), shared=True)
+        return Windows(sequences, self.length, sampler if self.negatives else None, max(self.negatives, 1), "batch")
 
     def read(self, ids: Tensor) -> Tensor:
         """What each place of ``ids [B, L]`` says of the item there, ``[B, L, D + 1]``."""

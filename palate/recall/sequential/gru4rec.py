@@ -19,6 +19,7 @@ from palate.datasets.negatives import Sampler
 from palate.datasets.sequences import Sequences, Steps
 from palate.layers import losses
 from palate.layers.embedding import Table
+from palate.layers.softmax import log_sum
 from palate.layers.towers import Dropout
 
 Loss = Literal["cross_entropy", "bpr", "top1", "bpr_max", "top1_max"]
@@ -29,10 +30,10 @@ class GRU4Rec(Recaller):
 
     Lists of a batch run side by side from the first item to the last, each a state of its own that begins at 0 (as the session-parallel batches of
     the paper do; but gradients go back through the whole list, and a step of the optimiser is taken after whole lists, not after every item).
-    What others have at the same step are the negatives, and ``negatives`` more drawn for each step; the recipe says how (the paper's
-    popularity^a). ``loss``: ``cross_entropy`` (with ``log_q`` corrected for how often an item is expected among those compared), ``bpr``, ``top1``,
-    ``bpr_max`` (with ``restraint`` on large scores) or ``top1_max``. ``tied``: the network reads the vectors m that it scores by (the paper's
-    constrained embedding). ``dropout`` of what the network reads and of h.
+    What others have at the same step are the negatives, and ``negatives`` more that a batch draws for all its steps; the recipe says how (the
+    paper's popularity^a). ``loss``: ``cross_entropy`` (with ``log_q`` corrected for how often an item is expected among those compared), ``bpr``,
+    ``top1``, ``bpr_max`` (with ``restraint`` on large scores) or ``top1_max``. ``tied``: the network reads the vectors m that it scores by (the
+    paper's constrained embedding). ``dropout`` of what the network reads and of h.
     """
 
     examples = Steps
@@ -78,17 +79,27 @@ class GRU4Rec(Recaller):
         return self.dropout(states.gather(1, ((place - ahead) % length)[..., None].expand_as(states)))
 
     def loss(self, batch: Batch) -> Tensor:
-        before, after = batch["item"][:, :-1], batch["item"][:, 1:].T  # [B, L], [L, B]
-        columns, there = batch["column"], before.T > 0  # [L, B + N]
-        states = F.pad(self.read(before), (0, 1), value=1.0).transpose(0, 1)  # [L, B, D + 1]
-        scores = states @ self.table(columns, padding=0).transpose(1, 2)  # [L, B, B + N]
-        if self.kind == "cross_entropy" and self.log_q:
-            scores = scores - batch["log_q"][:, None]
-        positive = scores.diagonal(0, 1, 2)[there]  # [M]
-        none = (columns[:, None] == after[:, :, None]) | (columns == 0)[:, None]
-        against = scores.masked_fill(none, -torch.inf)[there]  # [M, B + N]
+        before, after, negative = batch["item"][:, :-1], batch["item"][:, 1:].T, batch["negative"]  # [B, L], [L, B], [N]
+        states, there = F.pad(self.read(before), (0, 1), value=1.0).transpose(0, 1), before.T > 0  # [L, B, D + 1], [L, B]
+        place, whose = there.nonzero().T  # of each of the M states that something comes after
+        beside = (states @ self.table(after, padding=0).transpose(1, 2))[there]  # [M, B]
+        target, others, packed, drawn = after[there], after[place], states[there], self.table(negative, padding=0)
+        none = (others == target[:, None]) | (others == 0)
         if self.kind == "cross_entropy":
-            return (torch.logsumexp(torch.cat((positive[:, None], against), 1), 1) - positive).mean()
+            corrections = batch["log_q"] if self.log_q else torch.zeros_like(batch["log_q"])
+            own, common = corrections[:, : after.shape[1]], corrections[:, after.shape[1] :]
+
+            def amend(scores: Tensor, rows: slice) -> None:
+                scores.sub_(common[place[rows]]).masked_fill_(negative == target[rows, None], -torch.inf)
+
+            beside = beside - own[place]
+            positive = beside.gather(1, whose[:, None])[:, 0]
+            lists = beside.masked_fill(none.scatter(1, whose[:, None], False), -torch.inf).logsumexp(1)
+            return (torch.logaddexp(lists, log_sum(packed, drawn, amend)) - positive).mean()
+        positive = beside.gather(1, whose[:, None])[:, 0]
+        against = torch.cat(
+            (beside.masked_fill(none, -torch.inf), (packed @ drawn.T).masked_fill(negative == target[:, None], -torch.inf)), 1
+        )  # [M, B + N]
         if self.kind == "bpr_max":
             return losses.bpr_max(positive, against, self.restraint)
         return {"bpr": losses.bpr, "top1": losses.top1, "top1_max": losses.top1_max}[self.kind](positive, against)

@@ -70,7 +70,7 @@ class NextItNet(Recaller):
         self.dropout = Dropout(dropout)
 
     def learn_from(self, sequences: Sequences, sampler: Sampler) -> Windows:
-        return Windows(sequences, self.length, sampler if self.negatives else None, max(self.negatives, 1), shared=True)
+        return Windows(sequences, self.length, sampler if self.negatives else None, max(self.negatives, 1), "batch")
 
     def read(self, ids: Tensor) -> Tensor:
         """What each place of ``ids [B, L]`` knows, ``[B, L, D + 1]``, the last entry 1."""

@@ -18,7 +18,7 @@ from palate.datasets.negatives import Sampler
 from palate.datasets.sequences import Sequences, Windows
 from palate.layers import losses
 from palate.layers.embedding import Table
-from palate.layers.foretelling import compared, drawn, next_item, piecewise
+from palate.layers.foretelling import by_list, compared, drawn, next_item, piecewise
 from palate.layers.transformer import Transformer
 
 
@@ -27,8 +27,9 @@ class SASRec(Recaller):
 
     ``dim`` of items and places, ``blocks`` of ``heads`` heads, ``dropout``; ``length``: the latest items that are read. ``loss``: ``binary`` (log
     loss against ``negatives`` drawn for each place; 1 is the paper's), ``gbce`` (the same with the positive's probability to the power that
-    ``calibration`` t gives), ``sampled`` (softmax over the positive and ``negatives`` drawn for a batch, by how likely each is) or ``full`` (softmax
-    over all items).
+    ``calibration`` t gives, against ``negatives`` drawn for each list: its places are compared with them by one product of two matrices, where the
+    authors draw for each place), ``sampled`` (softmax over the positive and ``negatives`` drawn for a batch, by how likely each is) or ``full``
+    (softmax over all items).
     """
 
     examples = Windows
@@ -57,7 +58,8 @@ class SASRec(Recaller):
         self.transformer = Transformer(dim, length, blocks, heads, dropout=dropout, deviation=0.02 * dim**0.5)
 
     def learn_from(self, sequences: Sequences, sampler: Sampler) -> Windows:
-        return Windows(sequences, self.length, None if self.kind == "full" else sampler, self.negatives, shared=self.kind == "sampled")
+        each: dict[str, Literal["place", "list", "batch"]] = {"gbce": "list", "sampled": "batch"}
+        return Windows(sequences, self.length, None if self.kind == "full" else sampler, self.negatives, each.get(self.kind, "place"))
 
     def read(self, ids: Tensor) -> Tensor:
         """What each place of ``ids [B, L]`` knows, ``[B, L, D]``."""
@@ -71,9 +73,10 @@ class SASRec(Recaller):
             return next_item(states, self.table, self.n_items, target)
         if self.kind == "sampled":
             return next_item(states, self.table, self.n_items, target, *drawn(batch, known))
-        negative = batch["negative"][known]  # [M, N]
-        share = self.calibration if self.kind == "gbce" else 0.0
-        return losses.gbce(*compared(states, self.table, target, negative), 1 + share * (self.negatives / max(self.n_items - 1, 1) - 1))
+        if self.kind == "binary":
+            return losses.gbce(*compared(states, self.table, target, batch["negative"][known]))
+        power = 1 + self.calibration * (self.negatives / max(self.n_items - 1, 1) - 1)
+        return losses.gbce(*by_list(states, self.table, target, batch["negative"], known), power)
 
     def encode_users(self, batch: Batch) -> Tensor:
         return self.read(batch["history"])[:, -1]

@@ -59,13 +59,15 @@ def test_the_losses_by_hand() -> None:
     generator = torch.Generator().manual_seed(2)
     batch = Batch(item=torch.tensor([[0, 3, 1, 9, 2], [4, 5, 7, 7, 1]]), negative=torch.randint(1, 10, (2, 4, 3), generator=generator))
     batch["log_q"] = torch.rand(batch["negative"].shape, generator=generator) - 3
-    for kind, power in (("binary", 1.0), ("gbce", 0.6 * (3 / 8 - 1) + 1)):
+    lists = Batch(batch, negative=batch["negative"][:, 1])  # drawn for each list
+    for kind, one, power in (("binary", batch, 1.0), ("gbce", lists, 0.6 * (3 / 8 - 1) + 1)):
         model = made(loss=kind, negatives=3, calibration=0.6)
+        every = Batch(batch, negative=one["negative"][:, None].expand(2, 4, 3)) if one is lists else batch
         terms = []
-        for own, others, _ in scored(model, batch):
+        for own, others, _ in scored(model, every):
             terms.append(-power * math.log(torch.sigmoid(own.detach().double())))
             terms += [-math.log(1 - torch.sigmoid(other.double())) for other in others]
-        assert float(model.loss(batch)) == pytest.approx(np.mean(terms), rel=1e-4)
+        assert float(model.loss(one)) == pytest.approx(np.mean(terms), rel=1e-4)
     for one in (batch, Batch(batch, negative=batch["negative"][0, 1], log_q=batch["log_q"][0, 1])):  # drawn for each place, or for all
         every = Batch(one, **{name: one[name].expand(batch[name].shape) for name in ("negative", "log_q")})
         model, terms = made(loss="sampled", negatives=3), []
