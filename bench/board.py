@@ -444,7 +444,7 @@ AREAS = {
     "worlds": Area(
         "Mechanism worlds",
         worlds,
-        "The worlds of `tests/rank` with more rows (n; lists or users where a world is made of those). Where a model's idea must win the margin it "
+        "The worlds of the tests with more rows (n; lists or users where a world is made of those). Where a model's idea must win the margin it "
         "must have is above 0, where it must not lose below; it is stated for the test's size and not demanded here.",
     ),
     "calibration": Area(

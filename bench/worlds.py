@@ -1,4 +1,4 @@
-"""The mechanism worlds of tests/rank with more rows: each model where its idea must win and where it must not lose, beside the plain alternative.
+"""The mechanism worlds of the tests with more rows: each model where its idea must win and where it must not lose, beside the plain alternative.
 
     python -m bench.worlds [--times 4] [--only din dcnv2 ...]
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-TESTS = Path(__file__).parents[1] / "tests" / "rank"
+TESTS = Path(__file__).parents[1] / "tests"
 
 
 class Lines:
@@ -39,9 +39,13 @@ class Lines:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--times", type=int, default=4, help="how many times the rows of the tests")
-    parser.add_argument("--only", nargs="*", default=[], help="files of tests/rank, without test_ and .py, or folders")
+    parser.add_argument("--only", nargs="*", default=[], help="files of tests that judge a world, without test_ and .py, or their folders")
     given = parser.parse_args()
-    files = {path: {path.stem.removeprefix("test_"), path.parent.name} for path in sorted(TESTS.rglob("test_*.py"))}
+    files = {
+        path: {path.stem.removeprefix("test_"), *path.relative_to(TESTS).parts[:-1]}
+        for path in sorted(TESTS.rglob("test_*.py"))
+        if "beats: Beats" in path.read_text("utf-8")
+    }
     unknown = set(given.only).difference(*files.values())
     if unknown:
         parser.error(f"--only: there is no {', '.join(sorted(unknown))}")

@@ -843,7 +843,7 @@ class Shelves:
     """
 
     def __init__(self, users: int = 500, rooms: int = 20, kinds: int = 5, size: int = 10, seed: int = 0) -> None:
-        random, wide = np.random.default_rng(seed), kinds * size
+        random, wide, users = np.random.default_rng(seed), kinds * size, more(users)
         self.size, taken = (users, rooms * wide), []
         self.held = np.zeros(self.size, bool)
         for user, shelf in enumerate(random.integers(0, rooms * kinds, users)):

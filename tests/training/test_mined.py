@@ -16,6 +16,7 @@ from palate.index.topk import best_of
 from palate.recall.neural.gmf import GMF
 from palate.training.mined import HELD, Mined
 from palate.training.trainer import Trainer
+from tests.conftest import Beats
 from tests.worlds import Shelves, Shop, Tribes
 
 LISTS = Sequences(np.array([0, 3, 3, 5]), np.array([0, 2, 5, 9, 8]), 200)
@@ -113,19 +114,17 @@ def test_broken_off_within_an_epoch_it_ends_with_the_same_bits(tmp_path: Path) -
     assert all(torch.equal(one, other) for one, other in zip(whole.state_dict().values(), again.state_dict().values(), strict=True))
 
 
-def test_they_tell_apart_what_is_alike() -> None:
+def test_they_tell_apart_what_is_alike(beats: Beats) -> None:
     """Draws from everywhere soon say nothing new where the room is known and its shelves are not: hard ones do."""
     world = Shelves()
     plain, hard = (world.recall(learned(world, world.size, mixture, (11, 60), 15)) for mixture in ({"uniform": 1.0}, {"uniform": 0.5, "hard": 0.5}))
-    print(f"recall@10: uniform {plain:.3f}, half of it hard {hard:.3f}")
-    assert hard > plain + 0.04
+    beats(0.04, "recall@10", half_of_the_negatives_hard=hard, uniform=plain)
 
 
-def test_where_nothing_is_alike_they_do_no_harm() -> None:
+def test_where_nothing_is_alike_they_do_no_harm(beats: Beats) -> None:
     world = Tribes()
     found = []
     for mixture in ({"uniform": 1.0}, {"uniform": 0.7, "hard": 0.3}):
         model = learned(world, world.train.shape, mixture, (31, 80), 10)
         found.append(world.recall(model.retrieve(world.request(), 10)))
-    print("recall@10: uniform {:.3f}, a third of it hard {:.3f}".format(*found))
-    assert found[1] > found[0] - 0.03
+    beats(-0.03, "recall@10", a_third_of_the_negatives_hard=found[1], uniform=found[0])

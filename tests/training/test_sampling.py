@@ -13,9 +13,10 @@ from palate.datasets.sequences import Sequences
 from palate.recall.neural.gmf import GMF
 from palate.state.rows import EventRows
 from palate.training.trainer import Trainer
-from tests.worlds import Tribes
+from tests.conftest import Beats
+from tests.worlds import Tribes, more
 
-ROWS = 40_000  #: pairs trained on, whatever is left out
+ROWS = 40_000  #: pairs trained on, whatever is left out; more where there are more users
 
 
 def learned(rows: EventRows, size: tuple[int, int], ranked_out: Own | None = None, subsample: float = 0.0) -> GMF:
@@ -26,18 +27,17 @@ def learned(rows: EventRows, size: tuple[int, int], ranked_out: Own | None = Non
     data = model.learn_from(
         lists.thinned(subsample, 0) if subsample else lists, Sampler(torch.from_numpy(lists.counts), mixture, ranked_out=ranked_out)
     )
-    Trainer(epochs=max(round(ROWS / len(data)), 1), batch_size=256, learning_rate=0.01).fit(model, data)
+    Trainer(epochs=max(round(more(ROWS) / len(data)), 1), batch_size=256, learning_rate=0.01).fit(model, data)
     return model
 
 
-def test_ranked_out_by_chance_does_little_harm() -> None:
+def test_ranked_out_by_chance_does_little_harm(beats: Beats) -> None:
     world, random = Tribes(), np.random.default_rng(1)
     users, items = world.train.shape
     fallen = [(user, item) for user in range(users) for item in random.choice(items, 8, replace=False)]
     out = Own.of(*np.array(fallen).T, (world.rows.users, world.rows.items), users, items)
     plain, told = (world.recall(learned(world.rows, (users, items), own).retrieve(world.request(), 10)) for own in (None, out))
-    print(f"recall@10: uniform {plain:.3f}, a fifth ranked out by chance {told:.3f}")
-    assert told > plain - 0.05
+    beats(-0.05, "recall@10", a_fifth_ranked_out_by_chance=told, uniform=plain)
 
 
 def crowded(world: Tribes, hot: int, each: int) -> tuple[EventRows, tuple[int, int]]:
@@ -57,17 +57,15 @@ def of_taste(model: Any, world: Tribes, k: int = 10) -> float:
     return float(world.held[found.requests[own], found.items[own]].sum() / world.held.sum())
 
 
-def test_fewer_hot_positives_leave_room_for_taste() -> None:
+def test_fewer_hot_positives_leave_room_for_taste(beats: Beats) -> None:
     """Who takes what everybody takes says nothing; learnt from as often as it happens it stands before all else."""
     world = Tribes()
     rows, size = crowded(world, 20, 12)
     plain, thinned = (of_taste(learned(rows, size, subsample=share), world) for share in (0.0, 0.001))
-    print(f"recall@10 of what is liked: {plain:.3f} with all positives, {thinned:.3f} with few of the hot ones")
-    assert thinned > plain + 0.04
+    beats(0.04, "recall@10 of what is liked", few_hot_positives=thinned, all_of_them=plain)
 
 
-def test_where_hardly_an_item_is_hot_nothing_is_lost() -> None:
+def test_where_hardly_an_item_is_hot_nothing_is_lost(beats: Beats) -> None:
     world = Tribes()
     plain, thinned = (of_taste(learned(world.rows, world.train.shape, subsample=share), world) for share in (0.0, 0.02))
-    print(f"recall@10: {plain:.3f} with all positives, {thinned:.3f} with fewer of the hot ones")
-    assert thinned > plain - 0.03
+    beats(-0.03, "recall@10", few_hot_positives=thinned, all_of_them=plain)

@@ -9,6 +9,8 @@ from palate.datasets.interactions import Interactions
 from palate.recall.embedding.listingembedding import ListingEmbedding
 from palate.state.catalogue import Catalogue
 from palate.state.rows import EventRows
+from tests.conftest import Beats
+from tests.worlds import more
 
 MARKETS, EACH = 8, 12  # of each market's listings, even ones are of one style and odd ones of the other
 PLACES = np.arange(MARKETS * EACH)
@@ -33,7 +35,7 @@ def searches(strength, seed=0):
     """Sessions of four clicks in one market: a listing of the session's style is ``strength`` times as likely as another."""
     random = np.random.default_rng(seed)
     found = []
-    for _ in range(600):
+    for _ in range(more(600)):
         style, market = random.integers(2), random.integers(MARKETS)
         odds = np.where(np.arange(EACH) % 2 == style, strength, 1.0)
         found.append(market * EACH + random.choice(EACH, 4, replace=False, p=odds / odds.sum()))
@@ -47,7 +49,7 @@ def bookings_of_a_style(seed=0):
     """
     random = np.random.default_rng(seed)
     found = []
-    for _ in range(600):
+    for _ in range(more(600)):
         style, market = random.integers(2), random.integers(MARKETS)
         own = 2 + style + 2 * random.choice(EACH // 2 - 1, 3, replace=False)
         either = random.permutation([own[2], 3 - style + 2 * random.integers(EACH // 2 - 1)])
@@ -65,16 +67,16 @@ def told_apart(model):
     return np.mean([(x[:, :, None] > y[:, None]).mean() for x, y in zip(own, other, strict=True)])
 
 
-def test_wrong_answers_of_the_same_market_tell_styles_apart():
+def test_wrong_answers_of_the_same_market_tell_styles_apart(beats: Beats):
     with_markets, without = (told_apart(fitted(searches(6.0), market=market)) for market in ("market", ""))
-    assert with_markets > without + 0.1
+    beats(0.1, "own style the nearer", ListingEmbedding=with_markets, wrong_answers_of_all_markets=without)
     assert abs(told_apart(fitted(searches(1.0), market="market")) - 0.5) < 0.06
 
 
-def test_what_was_booked_tells_what_all_clicks_before_it_were_for():
+def test_what_was_booked_tells_what_all_clicks_before_it_were_for(beats: Beats):
     clicked = bookings_of_a_style()
     with_bookings, without = (told_apart(fitted(clicked, [4] * len(clicked), booked=booked, window=1, market="market")) for booked in ("book", ""))
-    assert with_bookings > without + 0.1
+    beats(0.1, "own style the nearer", ListingEmbedding=with_bookings, without_bookings=without)
 
 
 def test_the_last_booking_of_a_session_counts():
