@@ -55,6 +55,19 @@ def test_the_loss_by_hand() -> None:
     torch.testing.assert_close(model.loss(batch), torch.stack(terms).mean())
 
 
+def test_with_a_temperature_scores_are_cosines() -> None:
+    plain, model = made(), made(temperature=0.2)
+    batch = paired(SCHEMA, 6, items=6, uniform=3).batch(torch.arange(6), torch.Generator().manual_seed(1))
+    u, v = plain.encode_user(batch), plain.encode_item(batch)
+    scores = model.encode_user(batch) @ model.encode_item(batch).T
+    torch.testing.assert_close(scores, u @ v.T / (u.norm(dim=1)[:, None] * v.norm(dim=1)))
+    own = (batch["item_row"] == batch["item_row"][:6, None]) & (torch.arange(9) != torch.arange(6)[:, None])  # all six are different people
+    expected = torch.nn.functional.cross_entropy((scores / 0.2 - batch["log_q"]).masked_fill(own, -torch.inf), torch.arange(6))
+    torch.testing.assert_close(model.loss(batch), expected)
+    with pytest.raises(ValueError, match="temperature must be 0 or more"):
+        made(temperature=-1.0)
+
+
 def test_outside_training_an_example_is_as_old_as_now() -> None:
     model, batch = made(age="age"), Batch(paired(SCHEMA, 6).batch(torch.arange(6)))
     other, now = Batch(batch, age=batch["age"] + 3), Batch(batch, age=torch.zeros(6))
