@@ -28,13 +28,14 @@ import torch
 from bench.clock import Clock
 from bench.ranked import Split, cut, figures, gowalla, ml100k, peak_mb
 from bench.recall import interactions, retrieved
+from bench.towers import Towers
 from palate import catalog
 from palate.build import build
-from palate.contracts import Recaller
 from palate.datasets.negatives import Sampler
 from palate.datasets.sequences import Sequences
 from palate.training.trainer import Trainer
 
+TOWERS = ("YouTubeDNN",)
 Settings = tuple[dict[str, Any], dict[str, Any]]  #: of the model, of the trainer
 SETTINGS: dict[str, dict[str, Settings]] = {
     "ml100k": {  # after each its best NDCG@10 on the validation rows (seed 0), which also chose the epochs
@@ -67,6 +68,10 @@ SETTINGS: dict[str, dict[str, Settings]] = {
             {"epochs": 30, "batch_size": 8192, "learning_rate": 0.005, "l2": 1e-6},
         ),  # .0675 of a twelfth of the users after 20, still rising
         "SimpleX": ({"own": 0.8, "margin": 0.9, "weight": 250.0}, {"epochs": 20, "batch_size": 1024, "learning_rate": 0.015}),  # .0923
+        "YouTubeDNN": (
+            {"dim": 64, "hidden": (), "temperature": 0.1},
+            {"epochs": 10, "batch_size": 1024, "learning_rate": 0.005, "width": 50, "uniform": 1024},
+        ),
     },
 }
 
@@ -83,10 +88,18 @@ def fit(case: str, name: str, seed: int, split: Split, settings: Settings, check
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     data = interactions(split)
-    model: Recaller = build(catalog.load(name, "recall"), options, data)
     training = {"seed": seed, **training} | ({"patience": 10**9} if every else {})
-    sampler = training.pop("sampler", None)
-    sequences = Sequences.unordered(data)
+    model: Any
+    if name in TOWERS:
+        towers = Towers(name, options, data, seed, **{option: training.pop(option) for option in ("width", "uniform") if option in training})
+        model, examples, asked = towers.model, towers.examples, towers.figures
+    else:
+        model, sequences = build(catalog.load(name, "recall"), options, data), Sequences.unordered(data)
+        examples = model.learn_from(sequences, Sampler(torch.from_numpy(sequences.counts), training.pop("sampler", None)))
+
+        def asked(split: Split) -> dict[str, float]:
+            return figures(retrieved(model, split), split)
+
     before, clock = peak_mb(), Clock(checkpoint)
     epoch = clock.epochs
 
@@ -97,16 +110,15 @@ def fit(case: str, name: str, seed: int, split: Split, settings: Settings, check
             return -1.0
         line = {"case": case, "model": name, "epoch": epoch, "cpu_seconds": round(clock.seconds, 1)}
         with clock.aside():
-            now = figures(retrieved(model, split), split)  # type: ignore[arg-type]
+            now = asked(split)
         print(json.dumps(line | now), file=sys.stderr, flush=True)
         return now[f"ndcg@{split.k}"]
 
-    examples = model.learn_from(sequences, Sampler(torch.from_numpy(sequences.counts), sampler))
     fitting = Trainer(**training, report=clock.report).fit(model, examples, score if every else None, checkpoint)
     line: dict[str, Any] = {"cpu_seconds": round(clock.seconds, 2), "epochs": fitting.best, "loss": round(fitting.losses[-1], 4)}
     line |= {"rss_before_mb": before, "rss_fit_mb": peak_mb()}
     start = time.process_time()
-    line |= figures(retrieved(model, split), split)  # type: ignore[arg-type]
+    line |= asked(split)
     return line | {"ranking_cpu_seconds": round(time.process_time() - start, 2)}
 
 

@@ -14,7 +14,7 @@ from palate.recall.neural.gmf import GMF
 from palate.state.rows import EventRows
 from palate.training.trainer import Trainer
 from tests.conftest import Beats
-from tests.worlds import Tribes, more
+from tests.worlds import SIZE, Tribes
 
 ROWS = 40_000  #: pairs trained on, whatever is left out; more where there are more users
 
@@ -27,7 +27,7 @@ def learned(rows: EventRows, size: tuple[int, int], ranked_out: Own | None = Non
     data = model.learn_from(
         lists.thinned(subsample, 0) if subsample else lists, Sampler(torch.from_numpy(lists.counts), mixture, ranked_out=ranked_out)
     )
-    Trainer(epochs=max(round(more(ROWS) / len(data)), 1), batch_size=256, learning_rate=0.01).fit(model, data)
+    Trainer(epochs=max(round(ROWS * SIZE["times"] / len(data)), 1), batch_size=256, learning_rate=0.01).fit(model, data)
     return model
 
 

@@ -7,6 +7,7 @@ BERT4Rec really better than SASRec?", RecSys 2023.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from torch import Tensor
@@ -30,6 +31,9 @@ class SASRec(Recaller):
     ``calibration`` t gives, against ``negatives`` drawn for each list: its places are compared with them by one product of two matrices, where the
     authors draw for each place), ``sampled`` (softmax over the positive and ``negatives`` drawn for a batch, by how likely each is) or ``full``
     (softmax over all items).
+
+    Log losses are of h' m_i + log(power / negatives). Without this constant all vectors would first have to learn one direction that says how rare a
+    positive is, and beside it the rest was not found: with 256 negatives on ML-100K the lists stayed those of the most popular items.
     """
 
     examples = Windows
@@ -74,9 +78,12 @@ class SASRec(Recaller):
         if self.kind == "sampled":
             return next_item(states, self.table, self.n_items, target, *drawn(batch, known))
         if self.kind == "binary":
-            return losses.gbce(*compared(states, self.table, target, batch["negative"][known]))
-        power = 1 + self.calibration * (self.negatives / max(self.n_items - 1, 1) - 1)
-        return losses.gbce(*by_list(states, self.table, target, batch["negative"], known), power)
+            power, (positive, against) = 1.0, compared(states, self.table, target, batch["negative"][known])
+        else:
+            power = 1 + self.calibration * (self.negatives / max(self.n_items - 1, 1) - 1)
+            positive, against = by_list(states, self.table, target, batch["negative"], known)
+        level = math.log(power / self.negatives)  # where scores that say nothing are at rest; no order depends on it
+        return losses.gbce(positive + level, against + level, power)
 
     def encode_users(self, batch: Batch) -> Tensor:
         return self.read(batch["history"])[:, -1]

@@ -11,7 +11,7 @@ from tests.worlds import Walks, more
 
 MASK = 10
 LISTS = torch.tensor([[0, 0, 3, 1, 9, 4], [2, 2, 4, 5, 7, 1]])
-FITTING = {"epochs": 20, "batch_size": 32, "learning_rate": 0.004}
+FITTING = {"epochs": 30, "batch_size": 32, "learning_rate": 0.002}
 SMALL = {"dim": 24, "heads": 1, "length": 7, "dropout": 0.0, "masked": 0.4, "last": 0.3}
 
 

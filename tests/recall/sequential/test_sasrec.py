@@ -64,9 +64,10 @@ def test_the_losses_by_hand() -> None:
         model = made(loss=kind, negatives=3, calibration=0.6)
         every = Batch(batch, negative=one["negative"][:, None].expand(2, 4, 3)) if one is lists else batch
         terms = []
+        level = math.log(power / 3)
         for own, others, _ in scored(model, every):
-            terms.append(-power * math.log(torch.sigmoid(own.detach().double())))
-            terms += [-math.log(1 - torch.sigmoid(other.double())) for other in others]
+            terms.append(-power * math.log(torch.sigmoid(own.detach().double() + level)))
+            terms += [-math.log(1 - torch.sigmoid(other.detach().double() + level)) for other in others]
         assert float(model.loss(one)) == pytest.approx(np.mean(terms), rel=1e-4)
     for one in (batch, Batch(batch, negative=batch["negative"][0, 1], log_q=batch["log_q"][0, 1])):  # drawn for each place, or for all
         every = Batch(one, **{name: one[name].expand(batch[name].shape) for name in ("negative", "log_q")})
@@ -102,6 +103,13 @@ def test_the_last_item_tells_the_next(beats: Beats) -> None:
     train = more(500)
     world = Walks(train + 400, lambda taken: taken[:, -1] + 1, items=20)
     beats(0.25, "hit@1", SASRec=learned(SASRec, world, train, 1, SMALL, **FITTING), ItemCF=without_order(world, train, 1))
+
+
+def test_many_negatives_do_not_keep_it_at_the_most_popular(beats: Beats) -> None:
+    train = more(500)
+    world = Walks(train + 400, lambda taken: taken[:, -1] + 1, items=100)
+    found = learned(SASRec, world, train, 1, {**SMALL, "negatives": 64}, **FITTING)
+    beats(0.3, "hit@1", SASRec=found, Popular=popular(world, train, 1))
 
 
 def test_where_order_says_nothing_it_is_not_far_below_the_most_popular(beats: Beats) -> None:
