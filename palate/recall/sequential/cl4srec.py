@@ -20,7 +20,7 @@ from palate.layers.transformer import Transformer
 
 
 class CL4SRec(Recaller):
-    """Loss = next item at every place (softmax sampled against ``negatives``) + ``contrast`` times the InfoNCE of two views of each list.
+    """Loss = next item at every place (softmax sampled against ``negatives`` of a batch) + ``contrast`` times the InfoNCE of two views of each list.
 
     A view is one of three, by chance: a piece of a share ``crop`` of the list; the list with a share ``masked`` of its items hidden; the list with a
     piece of a share ``reorder`` shuffled. A list is what the last place knows; its inner products with the views of the other lists of the batch
@@ -38,7 +38,7 @@ class CL4SRec(Recaller):
         heads: int = 2,
         dropout: float = 0.2,
         length: int = 50,
-        negatives: int = 64,
+        negatives: int = 256,
         contrast: float = 0.1,
         temperature: float = 1.0,
         crop: float = 0.6,
@@ -60,7 +60,7 @@ class CL4SRec(Recaller):
         self.transformer = Transformer(dim, length, blocks, heads, dropout=dropout, deviation=0.02 * dim**0.5)
 
     def learn_from(self, sequences: Sequences, sampler: Sampler) -> Windows:
-        return Windows(sequences, self.length, sampler, self.negatives)
+        return Windows(sequences, self.length, sampler, self.negatives, "batch")
 
     def read(self, ids: Tensor) -> Tensor:
         """What each place of ``ids [B, L]`` knows, ``[B, L, D]``."""
