@@ -70,8 +70,8 @@ SETTINGS: dict[str, dict[str, Settings]] = {
         "SimpleX": ({"own": 0.8, "margin": 0.9, "weight": 250.0}, {"epochs": 20, "batch_size": 1024, "learning_rate": 0.015}),  # .0923
         "YouTubeDNN": (
             {"dim": 64, "hidden": (), "temperature": 0.1},
-            {"epochs": 10, "batch_size": 1024, "learning_rate": 0.005, "width": 50, "uniform": 1024},
-        ),
+            {"epochs": 6, "batch_size": 1024, "learning_rate": 0.005, "width": 50, "uniform": 1024},
+        ),  # .0921; a temperature of .15 and a dropout of .4 no better
     },
 }
 
