@@ -342,6 +342,7 @@ SAID: dict[str, tuple[str, dict[str, float]]] = {
     "gowalla SimpleX": ("BARS", {"recall@20": 0.1872, "ndcg@20": 0.1557}),
     "gowalla MultVAE": ("BARS", {"recall@20": 0.1641, "ndcg@20": 0.1335}),
     "gowalla NeuMF": ("BARS", {"recall@20": 0.1399, "ndcg@20": 0.1212}),
+    "gowalla YouTubeDNN": ("BARS", {"recall@20": 0.1754, "ndcg@20": 0.1473}),
     "ml1m SASRec-one": ("gSASRec's authors", {"recall@10": 0.2392, "ndcg@10": 0.1259}),
     "ml1m SASRec-gbce": ("gSASRec's authors", {"recall@10": 0.3003, "ndcg@10": 0.1726}),
     "beauty SASRec-one": ("S3-Rec's authors", {"recall@10": 0.0605, "ndcg@10": 0.0318}),

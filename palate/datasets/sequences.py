@@ -81,7 +81,8 @@ class Windows:
 
     A list is cut from its end into windows that share one item, so that every item but the first is once something to be foreseen.
     Batches come in order of length and also have ``user [B]``, and with a ``sampler`` ``negative`` and ``log_q``, how likely each is drawn, of the
-    same shape: ``[B, L, negatives]`` for ``each`` ``place``, ``[B, negatives]`` for each ``list``, or ``[negatives]`` for each ``batch``.
+    same shape: ``[B, L, negatives]`` for ``each`` ``place``, ``[B, negatives]`` for each ``list``, or ``[negatives]`` for each ``batch`` (of which
+    only what is not a user's own can be drawn; else it is for each place).
     Here each item is both history and something to be foretold: what is not to be is left out of the lists, as a word is in word2vec.
     """
 
@@ -117,7 +118,7 @@ class Windows:
         longest = min(self.length + 1, int((stop - start).max()))
         batch = Batch(user=self._users[chosen] + 1, item=ending(self._items, start, stop, longest))
         if self._sampler is not None:
-            shape = (len(chosen), longest - 1) if self._each == "place" else (len(chosen),)
+            shape = (len(chosen),) if self._each == "list" else (len(chosen), longest - 1)
             _draw(self._sampler, batch, shape, self._negatives, self._each == "batch", generator)
         return batch
 

@@ -188,7 +188,9 @@ def test_in_windows_and_pairs_they_are_gone_and_in_bags_they_cannot_be() -> None
 def test_negatives_of_one_user_come_with_windows_prefixes_and_pairs() -> None:
     lists = made([[0, 1, 2, 3], [4, 5, 6]], 10)
     sampler = Sampler(torch.from_numpy(lists.counts), {"ranked_out": 1.0}, ranked_out=Own([0, 1, 1], [8, 7, 9], 2, lists.n_items))
-    for data in (Windows(lists, 3, sampler, 6), Prefixes(lists, 3, sampler, 6), Taken(lists, sampler, 6)):
+    windows = [Windows(lists, 3, sampler, 6, each) for each in ("place", "list", "batch")]
+    assert [one.batch(torch.arange(2))["negative"].shape for one in windows] == [(2, 3, 6), (2, 6), (2, 3, 6)]
+    for data in (*windows, Prefixes(lists, 3, sampler, 6), Taken(lists, sampler, 6)):
         batch = data.batch(torch.arange(len(data)), torch.Generator().manual_seed(0))
         for user, negative in zip(batch["user"].tolist(), batch["negative"], strict=True):
             assert set((negative - 1).flatten().tolist()) <= ({8}, {7, 9})[user - 1]
