@@ -124,16 +124,16 @@ class Windows:
 
 
 class Steps:
-    """``Windows`` whose lists are compared with each other, place by place, and with ``negatives`` that a batch draws for all its places.
+    """``Windows`` whose lists are compared with each other, place by place, and with ``negatives`` drawn for each place, or once where ``shared``.
 
-    Batches have ``user [B]``, ``item [B, L + 1]``, ``negative`` int64 ``[negatives]`` and ``log_q [L, B + negatives]``: the logarithm of how often
-    each list's next item, and then each of those drawn, is expected among what is compared at that place.
+    Batches have ``user [B]``, ``item [B, L + 1]``, ``negative`` int64 ``[L, negatives]`` (``[negatives]``) and ``log_q [L, B + negatives]``: the
+    logarithm of how often each list's next item, and then each of those drawn, is expected among what is compared at that place.
     """
 
     single: ClassVar[bool] = True
 
-    def __init__(self, sequences: Sequences, length: int, sampler: Sampler, negatives: int = 0) -> None:
-        self._windows, self._sampler, self._negatives = Windows(sequences, length), sampler, negatives
+    def __init__(self, sequences: Sequences, length: int, sampler: Sampler, negatives: int = 0, shared: bool = False) -> None:
+        self._windows, self._sampler, self._negatives, self._shared = Windows(sequences, length), sampler, negatives, shared
         counts = torch.from_numpy(sequences.counts).double()
         self._share = torch.cat((torch.zeros(1), counts / counts.sum().clamp(min=1))).float()
 
@@ -144,7 +144,7 @@ class Steps:
         batch = self._windows.batch(chosen, generator)
         after = batch["item"][:, 1:].T
         others = (after > 0).sum(1, keepdim=True)  # lists at each place
-        batch["negative"] = self._sampler.draw((self._negatives,), generator)
+        batch["negative"] = self._sampler.draw((self._negatives,) if self._shared else (len(after), self._negatives), generator)
         column = torch.cat((after, batch["negative"].expand(len(after), -1)), 1)
         expected = others * self._share[column] + self._negatives * self._sampler.log_q[column].exp()
         batch["log_q"] = expected.clamp(min=1e-12).log()

@@ -15,12 +15,12 @@ from palate.datasets.negatives import Sampler
 from palate.datasets.sequences import Sequences, Windows
 from palate.layers import losses
 from palate.layers.embedding import Table
-from palate.layers.foretelling import drawn, next_item, piecewise
+from palate.layers.foretelling import by_list, piecewise
 from palate.layers.transformer import Transformer
 
 
 class CL4SRec(Recaller):
-    """Loss = next item at every place (softmax sampled against ``negatives`` of a batch) + ``contrast`` times the InfoNCE of two views of each list.
+    """Loss = next item at every place (softmax sampled against ``negatives`` drawn for each list) + ``contrast`` times the InfoNCE of two views.
 
     A view is one of three, by chance: a piece of a share ``crop`` of the list; the list with a share ``masked`` of its items hidden; the list with a
     piece of a share ``reorder`` shuffled. A list is what the last place knows; its inner products with the views of the other lists of the batch
@@ -38,7 +38,7 @@ class CL4SRec(Recaller):
         heads: int = 2,
         dropout: float = 0.2,
         length: int = 50,
-        negatives: int = 256,
+        negatives: int = 64,
         contrast: float = 0.1,
         temperature: float = 1.0,
         crop: float = 0.6,
@@ -60,7 +60,7 @@ class CL4SRec(Recaller):
         self.transformer = Transformer(dim, length, blocks, heads, dropout=dropout, deviation=0.02 * dim**0.5)
 
     def learn_from(self, sequences: Sequences, sampler: Sampler) -> Windows:
-        return Windows(sequences, self.length, sampler, self.negatives, "batch")
+        return Windows(sequences, self.length, sampler, self.negatives, "list")
 
     def read(self, ids: Tensor) -> Tensor:
         """What each place of ``ids [B, L]`` knows, ``[B, L, D]``."""
@@ -93,7 +93,8 @@ class CL4SRec(Recaller):
         before, after = batch["item"][:, :-1], batch["item"][:, 1:]
         known = before > 0
         states = piecewise(lambda ids: self.read(ids)[ids > 0], before)
-        told = next_item(states, self.table, self.n_items, after[known], *drawn(batch, known))
+        log_q = batch["log_q"].repeat_interleave(known.sum(1), 0)  # [M, N]
+        told = losses.drawn_softmax(*by_list(states, self.table, after[known], batch["negative"], known), log_q)
         if not self.contrast:
             return told
         one, other = (piecewise(lambda ids: self.read(self.view(ids))[:, -1], after) for _ in range(2))

@@ -30,10 +30,11 @@ class GRU4Rec(Recaller):
 
     Lists of a batch run side by side from the first item to the last, each a state of its own that begins at 0 (as the session-parallel batches of
     the paper do; but gradients go back through the whole list, and a step of the optimiser is taken after whole lists, not after every item).
-    What others have at the same step are the negatives, and ``negatives`` more that a batch draws for all its steps; the recipe says how (the
-    paper's popularity^a). ``loss``: ``cross_entropy`` (with ``log_q`` corrected for how often an item is expected among those compared), ``bpr``,
-    ``top1``, ``bpr_max`` (with ``restraint`` on large scores) or ``top1_max``. ``tied``: the network reads the vectors m that it scores by (the
-    paper's constrained embedding). ``dropout`` of what the network reads and of h.
+    What others have at the same step are the negatives, and ``negatives`` more drawn for each step; the recipe says how (the paper's popularity^a).
+    ``shared``: drawn once for a batch, which costs little where they are thousands and learns worse from the same number. ``loss``: ``cross_entropy``
+    (with ``log_q`` corrected for how often an item is expected among those compared), ``bpr``, ``top1``, ``bpr_max`` (with ``restraint`` on large
+    scores) or ``top1_max``. ``tied``: the network reads the vectors m that it scores by (the paper's constrained embedding). ``dropout`` of what the
+    network reads and of h.
     """
 
     examples = Steps
@@ -47,6 +48,7 @@ class GRU4Rec(Recaller):
         length: int = 50,
         loss: Loss = "cross_entropy",
         negatives: int = 128,
+        shared: bool = False,
         log_q: bool = True,
         restraint: float = 0.5,
         tied: bool = True,
@@ -59,7 +61,7 @@ class GRU4Rec(Recaller):
             raise ValueError(f"negatives and restraint must be 0 or more, not {negatives} and {restraint}")
         if loss not in get_args(Loss):
             raise ValueError(f"loss must be one of {', '.join(get_args(Loss))}, not {loss!r}")
-        self.dim, self.kind, self.negatives, self.log_q, self.restraint = dim, loss, negatives, log_q, restraint
+        self.dim, self.kind, self.negatives, self.shared, self.log_q, self.restraint = dim, loss, negatives, shared, log_q, restraint
         self.table = Table(self.n_items + 1, dim + 1, deviation=0.1)  # m and b side by side
         self.table.weight.data[:, -1] = 0
         self.reads = None if tied else Table(self.n_items + 1, dim, deviation=0.1)
@@ -67,7 +69,7 @@ class GRU4Rec(Recaller):
         self.dropout = Dropout(dropout)
 
     def learn_from(self, sequences: Sequences, sampler: Sampler) -> Steps:
-        return Steps(sequences, self.length, sampler, self.negatives)
+        return Steps(sequences, self.length, sampler, self.negatives, self.shared)
 
     def read(self, ids: Tensor) -> Tensor:
         """The state after each place of ``ids [B, L]``, ``[B, L, D]``; padding, which stands before a list, is not read."""
@@ -79,27 +81,31 @@ class GRU4Rec(Recaller):
         return self.dropout(states.gather(1, ((place - ahead) % length)[..., None].expand_as(states)))
 
     def loss(self, batch: Batch) -> Tensor:
-        before, after, negative = batch["item"][:, :-1], batch["item"][:, 1:].T, batch["negative"]  # [B, L], [L, B], [N]
+        before, after, negative = batch["item"][:, :-1], batch["item"][:, 1:].T, batch["negative"]  # [B, L], [L, B], [L, N] or [N]
         states, there = F.pad(self.read(before), (0, 1), value=1.0).transpose(0, 1), before.T > 0  # [L, B, D + 1], [L, B]
         place, whose = there.nonzero().T  # of each of the M states that something comes after
-        beside = (states @ self.table(after, padding=0).transpose(1, 2))[there]  # [M, B]
-        target, others, packed, drawn = after[there], after[place], states[there], self.table(negative, padding=0)
-        none = (others == target[:, None]) | (others == 0)
+        target, drawn = after[there], self.table(negative, padding=0)
+        whole = self.shared and self.kind == "cross_entropy"  # then what is drawn need not be written out
+        columns = after if whole else torch.cat((after, negative.expand(len(after), -1)), 1)
+        compared = self.table(after, padding=0) if whole else torch.cat((self.table(after, padding=0), drawn.expand(len(after), -1, -1)), 1)
+        scores = (states @ compared.transpose(1, 2))[there]  # [M, B + N]
+        corrected = self.kind == "cross_entropy" and self.log_q
+        if corrected:
+            scores = scores - batch["log_q"][:, : columns.shape[1]][place]
+        positive = scores.gather(1, whose[:, None])[:, 0]
+        none = (columns[place] == target[:, None]) | (columns == 0)[place]
         if self.kind == "cross_entropy":
-            corrections = batch["log_q"] if self.log_q else torch.zeros_like(batch["log_q"])
-            own, common = corrections[:, : after.shape[1]], corrections[:, after.shape[1] :]
+            total = scores.masked_fill(none.scatter(1, whose[:, None], False), -torch.inf).logsumexp(1)
+            if self.shared:
 
-            def amend(scores: Tensor, rows: slice) -> None:
-                scores.sub_(common[place[rows]]).masked_fill_(negative == target[rows, None], -torch.inf)
+                def amend(scores: Tensor, rows: slice) -> None:
+                    if corrected:
+                        scores.sub_(batch["log_q"][:, columns.shape[1] :][place[rows]])
+                    scores.masked_fill_(negative == target[rows, None], -torch.inf)
 
-            beside = beside - own[place]
-            positive = beside.gather(1, whose[:, None])[:, 0]
-            lists = beside.masked_fill(none.scatter(1, whose[:, None], False), -torch.inf).logsumexp(1)
-            return (torch.logaddexp(lists, log_sum(packed, drawn, amend)) - positive).mean()
-        positive = beside.gather(1, whose[:, None])[:, 0]
-        against = torch.cat(
-            (beside.masked_fill(none, -torch.inf), (packed @ drawn.T).masked_fill(negative == target[:, None], -torch.inf)), 1
-        )  # [M, B + N]
+                total = torch.logaddexp(total, log_sum(states[there], drawn, amend))
+            return (total - positive).mean()
+        against = scores.masked_fill(none, -torch.inf)
         if self.kind == "bpr_max":
             return losses.bpr_max(positive, against, self.restraint)
         return {"bpr": losses.bpr, "top1": losses.top1, "top1_max": losses.top1_max}[self.kind](positive, against)

@@ -5,6 +5,7 @@ import torch
 
 from palate.batch import Batch
 from palate.layers import losses
+from palate.layers.foretelling import compared
 from palate.recall.sequential.cl4srec import CL4SRec
 from tests.conftest import Beats
 from tests.recall.sequential.naive import transformed
@@ -67,10 +68,14 @@ def test_info_nce_by_hand(within: bool) -> None:
 
 
 def test_the_loss_is_the_next_item_s_and_so_much_of_the_views() -> None:
-    batch = Batch(item=torch.tensor([[0, 3, 1, 9, 2], [4, 5, 7, 7, 1]]), negative=torch.randint(1, 10, (2, 4, 3)), log_q=torch.full((2, 4, 3), -2.0))
+    batch = Batch(item=torch.tensor([[0, 3, 1, 9, 2], [4, 5, 7, 7, 1]]), negative=torch.randint(1, 10, (2, 3)), log_q=torch.rand(2, 3) - 2)
     plain, model = made(contrast=0.0), made(contrast=0.3, temperature=0.5)
     model.view = lambda ids: ids.flip(1)  # type: ignore[method-assign]
     views = model.read(batch["item"][:, 1:].flip(1))[:, -1]
+    before, after = batch["item"][:, :-1], batch["item"][:, 1:]
+    states, target, whose = plain.read(before)[before > 0], after[before > 0], (before > 0).nonzero()[:, 0]
+    told = compared(states, plain.table, target, batch["negative"][whose])
+    torch.testing.assert_close(plain.loss(batch), losses.drawn_softmax(*told, batch["log_q"][whose]))
     expected = plain.loss(batch) + 0.3 * losses.info_nce(views, views, 0.5, within=True)
     torch.testing.assert_close(model.loss(batch), expected)
 

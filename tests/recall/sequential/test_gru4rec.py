@@ -57,7 +57,7 @@ def compared(model: GRU4Rec, batch: Batch) -> list[tuple[torch.Tensor, torch.Ten
         start = next(place for place, one in enumerate(row) if one)
         for place, state in enumerate(recurrent(model, row[start:-1]), start):
             own = row[place + 1]
-            columns = [other[place + 1] for other in items] + batch["negative"].tolist()
+            columns = [other[place + 1] for other in items] + batch["negative"].expand(len(batch["log_q"]), -1)[place].tolist()
             correct = batch["log_q"][place] if model.kind == "cross_entropy" and model.log_q else torch.zeros(len(columns))
             score = [state @ model.table.weight[one][:4] + model.table.weight[one][4] - correct[n] for n, one in enumerate(columns)]
             found.append((score[b], torch.stack([one for n, one in enumerate(score) if columns[n] not in (0, own)])))
@@ -72,9 +72,10 @@ LOSSES = {
 PAIRS = {"bpr": lambda own, s: -torch.sigmoid(own - s).log(), "top1": lambda own, s: torch.sigmoid(s - own) + torch.sigmoid(s**2)}
 
 
+@pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("loss", [*LOSSES, *PAIRS])
-def test_the_losses_by_hand(loss: str) -> None:
-    model = made(loss=loss, negatives=3, restraint=0.3, log_q=loss == "cross_entropy")
+def test_the_losses_by_hand(loss: str, shared: bool) -> None:
+    model = made(loss=loss, negatives=3, shared=shared, restraint=0.3, log_q=loss == "cross_entropy")
     batch = model.learn_from(LISTS, Sampler(torch.from_numpy(LISTS.counts))).batch(torch.arange(3), torch.Generator().manual_seed(1))
     each = compared(model, batch)
     assert len(each) == 3 + 1 + 4
@@ -92,10 +93,10 @@ def test_a_row_without_negatives_counts_for_nothing() -> None:
 def test_how_often_an_item_is_expected_among_those_compared() -> None:
     batch = made(negatives=3).learn_from(LISTS, Sampler(torch.from_numpy(LISTS.counts))).batch(torch.arange(3), torch.Generator())
     assert batch["item"].tolist() == [[0, 0, 0, 6, 2], [0, 4, 2, 9, 3], [1, 8, 8, 5, 2]]
-    assert batch["negative"].shape == (3,)
+    assert batch["negative"].shape == (4, 3)
     assert float(batch["log_q"][3, 0]) == pytest.approx(math.log(3 * 3 / 11 + 3 / 9))  # item 1 was taken 3 times of 11
     assert float(batch["log_q"][0, 1]) == pytest.approx(math.log(2 * 1 / 11 + 3 / 9))  # two lists are that long
-    taken = LISTS.counts[batch["negative"] - 1]
+    taken = LISTS.counts[batch["negative"][0] - 1]
     torch.testing.assert_close(batch["log_q"][0, 3:], torch.from_numpy(2 * taken / 11 + 3 / 9).log().float())
 
 
