@@ -190,7 +190,7 @@ SETTINGS: dict[str, dict[str, Setting]] = {
         "ComiRec": long("ComiRec", {"dim": 64, "length": 50, "negatives": 128}, batch_size=1024),
     },
     "beauty": {
-        "SASRec-one": sasrec("binary", S3REC + "one negative", dim=64, length=50, dropout=0.5, heads=2, batch_size=256),
+        "SASRec-one": sasrec("binary", S3REC + "one negative", dim=64, length=50, dropout=0.5, heads=2, batch_size=256, patience=30),
         "SASRec-full": sasrec("full", S3REC + "softmax over all items", dim=64, length=50, dropout=0.5, heads=2, batch_size=256),
         "GRU4Rec": long("GRU4Rec", {"dim": 64, "dropout": 0.4, "length": 50, "negatives": 2048}),
         "BERT4Rec": long("BERT4Rec", {"dim": 64, "length": 50, "masked": 0.4, "negatives": 2048}),
