@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
+import operator
 import os
 import platform
 import shutil
@@ -112,7 +113,7 @@ def record(name: str, words: Sequence[str], results: Path, peer: Callable[[], li
     """Run one module, then ``peer``, and keep their lines with what was run and on what. Nothing kept names a host or a folder."""
     before, begun = load(), time.perf_counter()
     path = results / f"{name}.json"
-    known = json.loads(path.read_text("utf-8"))["lines"] if path.is_file() and name in ("factor", "collaborative", "sequences") else []
+    earlier = json.loads(path.read_text("utf-8"))["lines"] if path.is_file() else []
     results.mkdir(parents=True, exist_ok=True)
 
     def keep(lines: list[dict[str, Any]]) -> None:
@@ -120,8 +121,19 @@ def record(name: str, words: Sequence[str], results: Path, peer: Callable[[], li
 
     lines = collected(name, words, keep if name in KEPT else lambda lines: None)
     lines += peer()
-    keep(lines + peers.earlier(known, lines))
+    if name in ("factor", "collaborative", "sequences"):
+        lines += peers.earlier(earlier, lines)
+    elif name == "worlds" and "--only" in words:
+        lines = others(earlier, lines) + lines
+    keep(lines)
     return path
+
+
+def others(known: list[dict[str, Any]], now: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The ``known`` comparisons of worlds that ``now`` has not made again."""
+    key = operator.itemgetter("model", "plain", "world", "figure")
+    there = {key(line) for line in now}
+    return [line for line in known if key(line) not in there]
 
 
 def write(path: Path, name: str, words: Sequence[str], lines: list[dict[str, Any]], before: float, seconds: float) -> None:

@@ -200,7 +200,7 @@ SETTINGS: dict[str, dict[str, Setting]] = {
         "GRU4Rec": long(
             "GRU4Rec",
             {"dim": 100, "dropout": 0.3, "length": 20, "negatives": 2048, "shared": True},
-            "100 wide, 2048 negatives: the official port; the rate of .004 of .001, .004 by two epochs on the validation rows",
+            "100 wide, 2048 negatives: the official port; the rate by the first epoch on the validation rows (with .001 far less)",
             learning_rate=0.004,
             patience=2,
         ),

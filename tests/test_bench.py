@@ -94,6 +94,12 @@ def test_a_peer_s_line_stays_until_another_comes() -> None:
     assert peers.earlier([], [{"system": "exact"}]) == []
 
 
+def test_a_world_s_line_stays_until_it_is_judged_again() -> None:
+    one, two = ({"model": "DIN", "plain": "MLP", "world": world, "figure": "AUC", "ours": 0.8} for world in ("where it wins", "where it loses"))
+    assert run.others([one, two], [{**one, "ours": 0.9}]) == [two]
+    assert run.others([one], [{**one, "figure": "error"}, {**one, "plain": "LR"}]) == [one]
+
+
 def test_without_a_peer_nothing_is_said_to_be_met(tmp_path: Path) -> None:
     recorded(tmp_path, "recall", [fit("ials-ml100k", "palate", 1.0, 0.27)])
     recorded(tmp_path, "rank", [{"bench": "deepfm_ml100k_ctr", "seed": 0, "test_auc": 0.78, "rows_per_cpu_second": 100_000}])

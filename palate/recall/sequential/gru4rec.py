@@ -84,11 +84,10 @@ class GRU4Rec(Recaller):
         before, after, negative = batch["item"][:, :-1], batch["item"][:, 1:].T, batch["negative"]  # [B, L], [L, B], [L, N] or [N]
         states, there = F.pad(self.read(before), (0, 1), value=1.0).transpose(0, 1), before.T > 0  # [L, B, D + 1], [L, B]
         place, whose = there.nonzero().T  # of each of the M states that something comes after
-        target, drawn = after[there], self.table(negative, padding=0)
-        whole = self.shared and self.kind == "cross_entropy"  # then what is drawn need not be written out
-        columns = after if whole else torch.cat((after, negative.expand(len(after), -1)), 1)
-        compared = self.table(after, padding=0) if whole else torch.cat((self.table(after, padding=0), drawn.expand(len(after), -1, -1)), 1)
-        scores = (states @ compared.transpose(1, 2))[there]  # [M, B + N]
+        target = after[there]
+        summed = self.shared and self.kind == "cross_entropy"  # then scores of what is drawn need not be written out
+        columns = after if summed else torch.cat((after, negative.expand(len(after), -1)), 1)
+        scores = (states @ self.table(columns, padding=0).transpose(1, 2))[there]  # [M, B] or [M, B + N]
         corrected = self.kind == "cross_entropy" and self.log_q
         if corrected:
             scores = scores - batch["log_q"][:, : columns.shape[1]][place]
@@ -96,14 +95,14 @@ class GRU4Rec(Recaller):
         none = (columns[place] == target[:, None]) | (columns == 0)[place]
         if self.kind == "cross_entropy":
             total = scores.masked_fill(none.scatter(1, whose[:, None], False), -torch.inf).logsumexp(1)
-            if self.shared:
+            if summed:
 
                 def amend(scores: Tensor, rows: slice) -> None:
                     if corrected:
                         scores.sub_(batch["log_q"][:, columns.shape[1] :][place[rows]])
                     scores.masked_fill_(negative == target[rows, None], -torch.inf)
 
-                total = torch.logaddexp(total, log_sum(states[there], drawn, amend))
+                total = torch.logaddexp(total, log_sum(states[there], self.table(negative, padding=0), amend))
             return (total - positive).mean()
         against = scores.masked_fill(none, -torch.inf)
         if self.kind == "bpr_max":
