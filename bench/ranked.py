@@ -48,6 +48,13 @@ def gowalla(data_dir: Path) -> Split:
     return Split("gowalla_lightgcn", train, train, test, 20)
 
 
+def music(data_dir: Path) -> Split:
+    """Amazon's music, DeepCF's file: one item of each user is asked for, among all."""
+    parts = [pl.read_parquet(data_dir / f"amazon-music/{part}.parquet") for part in ("train", "test_candidates")]
+    train, test = (_matrix(frame["user"].to_numpy(), frame["item"].to_numpy(), (1776, 12_929)) for frame in parts)
+    return Split("amazon_music", train, train, test, 20)
+
+
 def cut(split: Split, share: float = 0.1, seed: int = 0) -> Split:
     """The split with a share of each user's training items to ask for in place of the test's."""
     random, train = np.random.default_rng(seed), split.train

@@ -106,4 +106,4 @@ class _Blockwise(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return *(None if one is None else one * gradient for one in ctx.saved_tensors), None
+        return *(None if one is None else one.mul_(gradient) for one in ctx.saved_tensors), None  # in place: a second time torch says so

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Literal
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from palate.batch import Batch
 from palate.contracts import Recaller
@@ -17,6 +16,7 @@ from palate.datasets.interactions import Interactions
 from palate.datasets.negatives import Sampler
 from palate.datasets.sequences import Bags, Sequences, Taken
 from palate.layers import losses
+from palate.layers.norms import unit
 from palate.layers.softmax import multinomial
 from palate.recall.graph.graph import Graph
 
@@ -59,18 +59,22 @@ class LightGCN(Recaller):
     def loss(self, batch: Batch) -> Tensor:
         vectors = self.graph()  # [U + I, D]
         if self.kind == "softmax":
-            compared = self.scaled(vectors)
-            lost = multinomial(compared.index_select(0, batch["user"] - 1), compared[self.n_users :], batch["history"])
+            compared = self.directed(vectors)
+            lost = multinomial(self.warmed(compared.index_select(0, batch["user"] - 1)), compared[self.n_users :], batch["history"])
         else:
             lost = losses.bpr(*self.graph.compared(vectors, batch))
         return lost + self.regularization * self.graph.penalty(batch)
 
-    def scaled(self, vectors: Tensor) -> Tensor:
-        """Rows whose inner products are the scores: as they are, or cosines over the temperature."""
-        return F.normalize(vectors, dim=1) / self.temperature**0.5 if self.temperature else vectors
+    def directed(self, vectors: Tensor) -> Tensor:
+        """With a temperature the directions alone."""
+        return unit(vectors) if self.temperature else vectors
+
+    def warmed(self, users: Tensor) -> Tensor:
+        """Vectors whose inner products with those of items are the scores."""
+        return users / self.temperature if self.temperature else users
 
     def encode_users(self, batch: Batch) -> Tensor:
-        return self.scaled(self.graph.of_users(batch))
+        return self.warmed(self.directed(self.graph.of_users(batch)))
 
     def encode_items(self) -> Tensor:
-        return self.scaled(self.graph.of_items())
+        return self.directed(self.graph.of_items())

@@ -19,6 +19,7 @@ from palate.datasets.sequences import Bags, Sequences
 from palate.layers import losses
 from palate.layers.bags import bag, distinct
 from palate.layers.embedding import Table
+from palate.layers.norms import unit
 from palate.layers.softmax import blockwise
 
 
@@ -66,16 +67,16 @@ class SimpleX(Recaller):
         return Bags(sequences)
 
     def loss(self, batch: Batch) -> Tensor:
-        ids = batch["history"]
-        items = F.normalize(self.table.weight, dim=1)
-        users = self.encode_users(Batch(user=batch["user"], history=ids[:, -self.length :]))
+        ids, rows = batch["history"], self.table.weight[1:]
+        items = unit(rows)
+        users = self.towards(batch["user"], ids[:, -self.length :], rows)
         if not self.negatives:
-            return self.against_all(users, items[1:], ids)
+            return self.against_all(users, items, ids)
         assert self.sampler is not None, "learn_from comes first"
         drawn = self.sampler.draw((self.negatives,))
-        taken = torch.zeros(len(ids), len(items), dtype=torch.bool).scatter_(1, ids, True)
-        far = (users @ items[drawn].T).masked_fill(taken[:, drawn], -torch.inf)
-        near = torch.einsum("bd,bld->bl", users, F.embedding(ids, items)).masked_fill(ids == 0, -torch.inf)
+        taken = torch.zeros(len(ids), len(self.table.weight), dtype=torch.bool).scatter_(1, ids, True)
+        far = (users @ items[drawn - 1].T).masked_fill(taken[:, drawn], -torch.inf)
+        near = torch.einsum("bd,bld->bl", users, F.embedding((ids - 1).clamp(min=0), items)).masked_fill(ids == 0, -torch.inf)
         return losses.cosine_contrastive(near, far, self.margin, self.weight)
 
     def against_all(self, users: Tensor, items: Tensor, ids: Tensor) -> Tensor:
@@ -100,16 +101,19 @@ class SimpleX(Recaller):
             self.centre.copy_(self.users.weight[self.fitted_users].mean(0))
 
     def encode_users(self, batch: Batch) -> Tensor:
-        ids, users = distinct(batch["history"]), batch["user"]
+        return self.towards(batch["user"], distinct(batch["history"]), self.table.weight[1:])
+
+    def towards(self, users: Tensor, ids: Tensor, rows: Tensor) -> Tensor:
+        """Unit vectors ``[B, D]`` of users by the items in ``ids [B, L]``, each once, whose vectors are in ``rows [I, D]``."""
         p = torch.where(users[:, None] > 0, self.users(users, padding=0), self.centre)
         there = (ids > 0).float()
         if self.attention is None:
-            s = bag(self.table.weight[1:], ids, there / there.sum(1, keepdim=True).clamp(min=1))
+            s = bag(rows, ids, there / there.sum(1, keepdim=True).clamp(min=1))
         else:
-            rows = self.table(ids, padding=0)  # [B, L, D]
-            scores = torch.einsum("bd,bld->bl", p, torch.tanh(self.attention(rows))).masked_fill(ids == 0, -1e9)
-            s = torch.einsum("bl,bld->bd", scores.softmax(1) * there, rows)
-        return self.dropout(F.normalize(self.own * p + (1 - self.own) * self.map(s), dim=1))
+            read = F.embedding((ids - 1).clamp(min=0), rows)  # [B, L, D]
+            scores = torch.einsum("bd,bld->bl", p, torch.tanh(self.attention(read))).masked_fill(ids == 0, -1e9)
+            s = torch.einsum("bl,bld->bd", scores.softmax(1) * there, read)
+        return self.dropout(unit(self.own * p + (1 - self.own) * self.map(s)))
 
     def encode_items(self) -> Tensor:
-        return F.normalize(self.table.weight[1:], dim=1)
+        return unit(self.table.weight[1:])
