@@ -411,8 +411,8 @@ AREAS = {
     "collaborative": Area(
         "Autoencoders, graphs, neural models",
         recalled,
-        "ML-100K: 8:1:1 within each user, k = 10; Gowalla: LightGCN's split, k = 20; music: one item of each user is asked for, k = 20 (three "
-        "interactions an item, for the contrastive models beside LightGCN). Every item is ranked.",
+        "ML-100K: 8:1:1 within each user, k = 10; Gowalla: LightGCN's split, k = 20; music: Amazon's, three interactions an "
+        "item, for the contrastive models beside LightGCN: the latest item of each user, or a random fifth of all, k = 20. Every item is ranked.",
     ),
     "sequences": Area(
         "Lists in order",
