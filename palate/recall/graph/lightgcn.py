@@ -60,7 +60,7 @@ class LightGCN(Recaller):
         vectors = self.graph()  # [U + I, D]
         if self.kind == "softmax":
             compared = self.directed(vectors)
-            lost = multinomial(self.warmed(compared.index_select(0, batch["user"] - 1)), compared[self.n_users :], batch["history"])
+            lost = multinomial(self.tempered(compared.index_select(0, batch["user"] - 1)), compared[self.n_users :], batch["history"])
         else:
             lost = losses.bpr(*self.graph.compared(vectors, batch))
         return lost + self.regularization * self.graph.penalty(batch)
@@ -69,12 +69,12 @@ class LightGCN(Recaller):
         """With a temperature the directions alone."""
         return unit(vectors) if self.temperature else vectors
 
-    def warmed(self, users: Tensor) -> Tensor:
+    def tempered(self, users: Tensor) -> Tensor:
         """Vectors whose inner products with those of items are the scores."""
         return users / self.temperature if self.temperature else users
 
     def encode_users(self, batch: Batch) -> Tensor:
-        return self.warmed(self.directed(self.graph.of_users(batch)))
+        return self.tempered(self.directed(self.graph.of_users(batch)))
 
     def encode_items(self) -> Tensor:
         return self.directed(self.graph.of_items())

@@ -22,7 +22,7 @@ class SimGCL(Recaller):
     """As SGL, but a view is the graph's own propagation with noise after each layer: e + ``noise`` sign(e) * u / |u|, u uniform in [0, 1]^D.
 
     Vectors are means of layers 1 .. ``layers``, without e_0, as in the authors' code. ``contrast``, ``temperature``, ``negatives``,
-    ``regularization`` as in SGL (also what is said there of small worlds), strangers as in LightGCN.
+    ``regularization`` as in SGL (also what is said there of gains), strangers as in LightGCN.
     """
 
     examples = Taken
