@@ -25,8 +25,8 @@ class SGL(Recaller):
     A view is propagated over the graph without a share ``dropout`` of its ``edge``s or ``node``s, or (``walk``) of edges drawn anew at each layer.
     Views are compared by cosine over ``temperature``, among the users (items) of the batch, the choice that the authors name for large graphs; they
     are drawn anew for each step, not each epoch. ``negatives``, ``regularization`` and strangers as in LightGCN. In the tests' small worlds no
-    ``contrast`` gained on LightGCN, and 0.05 was enough to drown the loss of pairs; on sparse real data (``music`` of the bench) 0.1 took
-    fewer epochs, not less time, and was level in the end: let validation choose it.
+    ``contrast`` gained on LightGCN, and 0.05 was enough to drown the loss of pairs; on sparse real data (Amazon's music) 0.1, and
+    SimGCL's 0.2, gained 3 and 6 % of NDCG on a random part and nothing on users' latest items: let validation choose it.
     """
 
     examples = Taken
