@@ -63,7 +63,7 @@ name = "DSSM"
 dim = 4
 hidden = [8]
 teacher = "ranker"
-training = { epochs = 1, batch_size = 64, learning_rate = 0.01 }
+training = { epochs = 4, batch_size = 64, learning_rate = 0.01 }
 [[recall]]
 model = "similar"
 quota = 20
