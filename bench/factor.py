@@ -7,8 +7,7 @@ process of its own, on one thread. Compilation is outside ``cpu_seconds`` and re
 of ML-100K its validation part, of ML-1M fold 2 with folds 3 to 5 as training, of Gowalla a tenth of each user's (of its sharpened row a fifth, as
 in the test: a tenth could not tell alpha .15 from .2; of EASE with the 12,000 most taken items only), but for ItemCF with cosines, SLIM and plain
 GF-CF on Gowalla, which have those that BARS or the authors publish. ``served_`` figures are answers from the histories, the others of the fitted
-users.
-``peer`` is the recorded figure of the README beside the splits.
+users. ``peer`` is the recorded figure of the README beside the splits.
 """
 
 from __future__ import annotations
