@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from scipy.sparse import csr_matrix
+from scipy.sparse.linalg import svds
 
 
 @dataclass(frozen=True)
@@ -55,16 +56,37 @@ def music(data_dir: Path) -> Split:
     return Split("amazon_music", train, train, test, 20)
 
 
-def cut(split: Split, share: float = 0.1, seed: int = 0) -> Split:
-    """The split with a share of each user's training items to ask for in place of the test's."""
+def cut(split: Split, share: float = 0.1, seed: int = 0, together: bool = False) -> Split:
+    """The split with a share of each user's training items to ask for in place of the test's: drawn at random, or ``together``: what lies nearest to
+    one drawn item.
+
+    Gowalla's test rows are no random part. On a random fifth of its train ItemCF has .95 of plain GF-CF's NDCG@20, on the test rows .81, on a fifth
+    that lies together .80; UserCF .94, .89 and .89; SLIM on the last two .97 and .96; GF-CF with alpha .1 instead of .3 .97 and .95.
+    """
     random, train = np.random.default_rng(seed), split.train
-    users = np.repeat(np.arange(train.shape[0]), np.diff(train.indptr))
-    order = np.lexsort((random.random(train.nnz), users))
-    place = np.arange(train.nnz) - train.indptr[:-1][users]
+    counts, first = np.diff(train.indptr), train.indptr[:-1]
+    users = np.repeat(np.arange(train.shape[0]), counts)
+    if together:
+        vectors = _vectors(train)
+        drawn = (first + (random.random(len(counts)) * counts).astype(np.int64))[users]
+        apart = -np.einsum("ij,ij->i", vectors[train.indices], vectors[train.indices[drawn]])
+        apart[np.unique(drawn)] = -np.inf
+    else:
+        apart = random.random(train.nnz)
+    order = np.lexsort((apart, users))
+    place = np.arange(train.nnz) - first[users]
     asked = np.zeros(train.nnz, bool)
-    asked[order] = place < (share * np.diff(train.indptr))[users].astype(np.int64)
+    asked[order] = place < (share * counts)[users].astype(np.int64)
     parts = [csr_matrix((train.data[mask], (users[mask], train.indices[mask])), train.shape) for mask in (~asked, asked)]
     return replace(split, train=parts[0], seen=parts[0], test=parts[1])
+
+
+def _vectors(train: csr_matrix, dim: int = 64) -> np.ndarray:
+    """Items' directions ``[I, dim]`` in a truncated SVD of ``D^-1/2 train D^-1/2``."""
+    by_user, by_item = (1 / np.sqrt(np.maximum(np.asarray(train.sum(axis)).ravel(), 1)) for axis in (1, 0))
+    _, sizes, vectors = svds(train.multiply(by_user[:, None]).multiply(by_item).tocsr(), dim, random_state=0)
+    found: np.ndarray = vectors.T * sizes
+    return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-9)
 
 
 def figures(lists: np.ndarray, split: Split) -> dict[str, float]:

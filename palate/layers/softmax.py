@@ -42,6 +42,26 @@ def multinomial(states: Tensor, weight: Tensor, ids: Tensor, bias: Tensor | None
     return blockwise(states, weight, cost, bias) / max(len(ids), 1)
 
 
+def each_alone(states: Tensor, weight: Tensor, ids: Tensor) -> Tensor:
+    """As ``multinomial``, but each item that a row took is compared with those it did not take, never with its others.
+
+    A row of many items thus pushes none of them down for being likelier than the rest.
+    """
+    there = ids > 0
+    columns = torch.where(there, ids, ids.amax(1, keepdim=True)).sub(1).clamp(min=0)  # in the place of padding an item of the same row
+
+    def cost(scores: Tensor, rows: slice) -> Tensor:
+        here, at = there[rows], columns[rows]
+        own, highest = scores.gather(1, at), scores.amax(1, keepdim=True)
+        scores.sub_(highest).exp_().scatter_(1, at, 0.0)
+        taken = (own - highest).exp()
+        sums = (taken + scores.sum(1, keepdim=True)).clamp(min=torch.finfo(scores.dtype).tiny)  # [rows, L]
+        scores.mul_((here / sums).sum(1, keepdim=True)).scatter_(1, at, (taken / sums - 1) * here.any(1, keepdim=True))
+        return torch.where(here, sums.log() + highest - own, 0.0).sum()
+
+    return blockwise(states, weight, cost) / max(len(ids), 1)
+
+
 def log_sum(states: Tensor, weight: Tensor, amend: Amend) -> Tensor:
     """``[B]``: log sum exp of each row of the scores ``states [B, D] @ weight [I, D].T``, which are made anew for the gradient.
 
