@@ -55,11 +55,16 @@ class Together(ByVector):
         return u, np.zeros_like(u)
 
     def finish(self, u: Floats, counts: Ints) -> Self:
-        if not np.isfinite(u).all():
-            raise FloatingPointError(f"{type(self).__name__} did not stay finite: learning_rate is too large")
+        """Take the directions of ``u [I, dim]`` as the items' vectors."""
         length = np.linalg.norm(u, axis=1, keepdims=True)
+        return self.offer((u / np.where(length > 0, length, 1)).astype(np.float32), counts)
+
+    def offer(self, vectors: Floats, counts: Ints) -> Self:
+        """Take ``vectors [I, dim]`` as the items' and their popularity beside them."""
+        if not np.isfinite(vectors).all():
+            raise FloatingPointError(f"{type(self).__name__} did not stay finite: learning_rate is too large")
         common = self.popularity * np.log(np.maximum(counts, 1))
-        return self._set(np.column_stack((u / np.where(length > 0, length, 1), common)).astype(np.float32))
+        return self._set(np.column_stack((vectors, common)).astype(np.float32))
 
     def user_vectors(self, request: Request) -> Floats:
         """Weighted means of the items' directions, and 1, float32 ``[B, dim + 1]``; zero without a known item."""

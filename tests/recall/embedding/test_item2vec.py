@@ -43,6 +43,23 @@ def test_a_history_scores_mean_cosines_and_popularity():
     assert [len(one) for one in lists(found)] == [30, 0]
 
 
+def test_by_context_a_history_scores_mean_products_with_what_an_item_stands_beside():
+    dense = np.column_stack((baskets(), np.zeros(300)))
+    model = Item2vec(8, epochs=5, popularity=0.75, answer="context").fit(interactions(dense))
+    u, v = model.centres.astype(float), model.items[:, :8].astype(float)
+    found = model.retrieve(request([[2, 9], [30]]), 30)
+    expected = (u[2] + u[9]) / 2 @ v.T + 0.75 * np.log(np.maximum(dense.sum(0), 1))
+    np.testing.assert_allclose(found.scores, np.sort(expected)[::-1][:30], atol=1e-4)
+    assert [len(one) for one in lists(found)] == [30, 0]
+    cosines = u[:30] @ u[7] / np.linalg.norm(u[:30], axis=1)
+    np.testing.assert_array_equal(model.similar(7, 4)[0], [one for one in np.argsort(-cosines) if one != 7][:4])
+    again = Item2vec(8, answer="context").from_arrays(model.arrays())
+    np.testing.assert_array_equal(again.user_vectors(request([[2, 9]])), model.user_vectors(request([[2, 9]])))
+    with pytest.raises(ValueError, match="centres of shape"):
+        Item2vec(8, answer="context").from_arrays(model.arrays() | {"centres": u[:3]})
+    assert "centres" not in Item2vec(8, epochs=1).fit(interactions(dense)).arrays()
+
+
 def test_what_nobody_took_says_nothing_and_a_dislike_the_reverse():
     dense = np.column_stack((baskets(), np.zeros(300)))
     model = Item2vec(8, epochs=5, popularity=0.3, weighted=True).fit(interactions(dense))
