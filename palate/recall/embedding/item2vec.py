@@ -27,7 +27,7 @@ class Item2vec(Together):
     ``subsample``: an item of frequency f is left out with chance ``1 - sqrt(subsample / f)`` (0: never). ``learning_rate`` falls linearly to 0.
     An item's vector is u_i. The paper answers by cosine alone; ``popularity`` (0: the paper) and the other options as in ``Together``.
     ``answer`` = ``context``: a history scores the mean of its u' v_i, plus ``popularity * ln(count)``: with ``popularity`` = ``power`` the log
-    of how likely the model holds i beside them. On Gowalla's validation rows this had 1.1 times the NDCG of cosines.
+    of how likely the model holds i beside them. On validation rows this had 1.1 times the NDCG of cosines with popularity on Gowalla, .93 on ML-100K.
     """
 
     def __init__(
