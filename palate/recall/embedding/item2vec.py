@@ -18,6 +18,8 @@ from palate.index.topk import plain
 from palate.recall.embedding.skipgram import over_sets
 from palate.recall.embedding.together import Together, sessions
 
+RARE = 1e-9  #: how often an item was taken that never was, where its chance is said: it comes last
+
 
 class Item2vec(Together):
     """Maximises, over pairs i, j of a set, ``ln sigma(u_i' v_j)`` plus, for ``negatives`` drawn k, ``ln sigma(-u_i' v_k)``; order counts for nothing.
@@ -74,7 +76,7 @@ class Item2vec(Together):
         if self.answer == "cosine":
             return self.finish(u, counts)
         self.centres = u
-        return self.offer(v, counts)
+        return self.offer(v, np.maximum(counts, RARE))
 
     def ways(self) -> Floats:
         return super().ways() if self.centres is None else self.centres

@@ -9,6 +9,7 @@ import numpy as np
 from palate.candidates import Floats, Ints, Request
 from palate.datasets.interactions import Interactions
 from palate.index.retrievers import ByVector
+from palate.index.topk import Doubles
 
 HOUR = 3_600_000  #: milliseconds
 
@@ -57,14 +58,13 @@ class Together(ByVector):
     def finish(self, u: Floats, counts: Ints) -> Self:
         """Take the directions of ``u [I, dim]`` as the items' vectors."""
         length = np.linalg.norm(u, axis=1, keepdims=True)
-        return self.offer((u / np.where(length > 0, length, 1)).astype(np.float32), counts)
+        return self.offer((u / np.where(length > 0, length, 1)).astype(np.float32), np.maximum(counts, 1))
 
-    def offer(self, vectors: Floats, counts: Ints) -> Self:
-        """Take ``vectors [I, dim]`` as the items' and their popularity beside them."""
+    def offer(self, vectors: Floats, counts: Ints | Doubles) -> Self:
+        """Take ``vectors [I, dim]`` as the items' and their popularity, by ``counts`` above 0, beside them."""
         if not np.isfinite(vectors).all():
             raise FloatingPointError(f"{type(self).__name__} did not stay finite: learning_rate is too large")
-        common = self.popularity * np.log(np.maximum(counts, 1))
-        return self._set(np.column_stack((vectors, common)).astype(np.float32))
+        return self._set(np.column_stack((vectors, self.popularity * np.log(counts))).astype(np.float32))
 
     def user_vectors(self, request: Request) -> Floats:
         """Weighted means of the items' directions, and 1, float32 ``[B, dim + 1]``; zero without a known item."""

@@ -47,10 +47,11 @@ def test_by_context_a_history_scores_mean_products_with_what_an_item_stands_besi
     dense = np.column_stack((baskets(), np.zeros(300)))
     model = Item2vec(8, epochs=5, popularity=0.75, answer="context").fit(interactions(dense))
     u, v = model.centres.astype(float), model.items[:, :8].astype(float)
-    found = model.retrieve(request([[2, 9], [30]]), 30)
-    expected = (u[2] + u[9]) / 2 @ v.T + 0.75 * np.log(np.maximum(dense.sum(0), 1))
-    np.testing.assert_allclose(found.scores, np.sort(expected)[::-1][:30], atol=1e-4)
-    assert [len(one) for one in lists(found)] == [30, 0]
+    found = model.retrieve(request([[2, 9], [30]]), 31)
+    expected = (u[2] + u[9]) / 2 @ v.T + 0.75 * np.log(np.maximum(dense.sum(0), 1e-9))
+    np.testing.assert_allclose(found.scores, np.sort(expected)[::-1], atol=1e-4)
+    assert found.items[-1] == 30  # what nobody took comes last
+    assert [len(one) for one in lists(found)] == [31, 0]
     cosines = u[:30] @ u[7] / np.linalg.norm(u[:30], axis=1)
     np.testing.assert_array_equal(model.similar(7, 4)[0], [one for one in np.argsort(-cosines) if one != 7][:4])
     again = Item2vec(8, answer="context").from_arrays(model.arrays())
