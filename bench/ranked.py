@@ -70,7 +70,7 @@ def cut(split: Split, share: float = 0.1, seed: int = 0, together: bool = False)
         vectors = _vectors(train)
         drawn = (first + (random.random(len(counts)) * counts).astype(np.int64))[users]
         apart = -np.einsum("ij,ij->i", vectors[train.indices], vectors[train.indices[drawn]])
-        apart[np.unique(drawn)] = -np.inf
+        apart[drawn] = -np.inf
     else:
         apart = random.random(train.nnz)
     order = np.lexsort((apart, users))
